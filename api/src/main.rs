@@ -1,0 +1,2 @@
+//! The `mart` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The acceptance tests of the mart, in the words of its users.
