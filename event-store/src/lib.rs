@@ -1,1 +1,41 @@
-//! Online Mart.
+//! The log of the mart and everything that reads it: append and load, the command bus, the relay to
+//! Kafka, subscriptions with their checkpoints, timers and parked streams.
+//!
+//! Everything rests on one property: within the log of a service, position order is commit order, and
+//! positions are dense. A reader that has seen position *n* has seen everything below *n*.
+//!
+//! This crate knows no product and no order: it speaks the traits of cqrs-es and takes what it must know
+//! of an aggregate (its claims, its personal fields) as plain functions in [`execute::Behaviour`]. It
+//! knows no HTTP either.
+
+pub mod append;
+//M pub mod broker;
+//M pub mod checkpoints;
+pub mod commands;
+pub mod committer;
+//M pub mod cqrs;
+pub mod event;
+pub mod execute;
+pub mod feed;
+//M pub mod lease;
+pub mod log;
+pub mod migrations;
+//M pub mod parked;
+pub mod personal;
+//M pub mod read_your_writes;
+//M pub mod relay;
+pub mod signal;
+pub mod snapshots;
+//M pub mod subscription;
+//M pub mod timers;
+
+mod error;
+
+pub use error::{Error, Result};
+pub use event::{Metadata, NewEvent, Recorded};
+pub use execute::{Behaviour, CommandBus, Committed, Context, ExecuteError, Target};
+pub use log::Log;
+
+/// How many partitions a topic has, and how many checkpoints a subscription keeps for each source.
+/// Fixed for ever when a mart is created: an aggregate never changes its partition.
+pub const PARTITIONS: i16 = 12;

@@ -1,0 +1,1 @@
+drop schema event_store cascade;

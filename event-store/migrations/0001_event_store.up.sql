@@ -1,0 +1,149 @@
+-- The log of one service and what the engine keeps beside it. Positions are dense and in commit
+-- order: every writer holds the log's advisory lock from before it reads the head until its commit
+-- is flushed and visible, so a reader that has seen position n has seen everything below n.
+create schema event_store;
+
+create table event_store.events (
+    position       bigint      primary key,
+    aggregate_type text        not null,
+    aggregate_id   text        not null,
+    sequence       bigint      not null check (sequence >= 1),
+    event_type     text        not null,
+    event_version  text        not null,
+    payload        json        not null,
+    metadata       json        not null,
+    partition      smallint    not null,
+    recorded_at    timestamptz not null,
+    constraint events_stream_key unique (aggregate_type, aggregate_id, sequence)
+);
+
+create table event_store.claims (
+    scope text  not null,
+    key   bytea not null,
+    owner text  not null,
+    primary key (scope, key)
+);
+
+create table event_store.commands (
+    command_id     uuid        primary key,
+    principal      text        not null,
+    fingerprint    bytea       not null,
+    aggregate_type text        not null,
+    aggregate_id   text        not null,
+    sequence       bigint      not null,
+    position       bigint      not null,
+    refused        boolean     not null,
+    answer         json,
+    derived        boolean     not null,
+    created_at     timestamptz not null
+);
+create index commands_created_at on event_store.commands (created_at);
+
+-- The column names are those of postgres-es, so that its repository reads and writes them too.
+create table event_store.snapshots (
+    aggregate_type   text   not null,
+    aggregate_id     text   not null,
+    last_sequence    bigint not null check (last_sequence >= 0),
+    current_snapshot bigint not null check (current_snapshot >= 0),
+    payload          json   not null,
+    primary key (aggregate_type, aggregate_id)
+);
+
+create table event_store.checkpoints (
+    subscription text        not null,
+    source       text        not null,
+    partition    smallint    not null,
+    position     bigint      not null,
+    moved_at     timestamptz not null default clock_timestamp(),
+    primary key (subscription, source, partition)
+);
+
+create table event_store.relay (
+    source   text   primary key,
+    position bigint not null
+);
+
+-- A lease names one owner of a piece of work until it expires by the database's clock.
+create table event_store.leases (
+    name       text        primary key,
+    owner      uuid        not null,
+    expires_at timestamptz not null
+);
+
+create table event_store.parked (
+    subscription   text        not null,
+    source         text        not null,
+    position       bigint      not null,
+    partition      smallint    not null,
+    aggregate_type text        not null,
+    aggregate_id   text        not null,
+    event_type     text        not null,
+    error          text        not null,
+    attempts       integer     not null,
+    parked_at      timestamptz not null default clock_timestamp(),
+    primary key (subscription, source, position)
+);
+create index parked_stream on event_store.parked (subscription, source, aggregate_type, aggregate_id, position);
+
+create table event_store.timers (
+    id        uuid        primary key,
+    queue     text        not null,
+    due_at    timestamptz not null,
+    command   json        not null,
+    attempts  integer     not null default 0,
+    last_error text
+);
+create index timers_due on event_store.timers (queue, due_at);
+
+-- A key that is null has been destroyed: what it sealed is gone, and nothing is sealed for that person again.
+create table event_store.personal_keys (
+    person      uuid        primary key,
+    wrapped_key bytea,
+    created_at  timestamptz not null default clock_timestamp()
+);
+
+create table event_store.read_models (
+    name       text        not null,
+    version    text        not null,
+    status     text        not null check (status in ('building', 'live', 'retired')),
+    changed_at timestamptz not null default clock_timestamp(),
+    primary key (name, version)
+);
+create unique index read_models_live on event_store.read_models (name) where status = 'live';
+
+-- One number names this log among the advisory locks of its database.
+create function event_store.log_lock() returns bigint
+    language sql immutable parallel safe as 'select 7308332045843001';
+
+-- The partition of an aggregate, on the topic and in every checkpoint, fixed for ever: the first
+-- 28 bits of the MD5 of its id, modulo 12.
+create function event_store.partition_of(aggregate_id text) returns smallint
+    language sql immutable parallel safe as
+$$ select (('x' || left(md5(aggregate_id), 7))::bit(28)::integer % 12)::smallint $$;
+
+-- Writers that know only the columns of postgres-es get their position, partition and time here.
+create function event_store.place_foreign_event() returns trigger
+    language plpgsql as
+$$
+begin
+    perform pg_advisory_xact_lock(event_store.log_lock());
+    select coalesce(max(position), 0) + 1 into new.position from event_store.events;
+    if new.sequence > 1 and not exists (
+        select from event_store.events e
+        where e.aggregate_type = new.aggregate_type and e.aggregate_id = new.aggregate_id
+          and e.sequence = new.sequence - 1
+    ) then
+        raise unique_violation using message = 'sequence ' || new.sequence || ' of '
+            || new.aggregate_type || ' ' || new.aggregate_id || ' has no predecessor';
+    end if;
+    new.partition := event_store.partition_of(new.aggregate_id);
+    new.recorded_at := clock_timestamp();
+    perform pg_notify('mart_log', new.position::text);
+    return new;
+end
+$$;
+
+create trigger place_foreign_event
+    before insert on event_store.events
+    for each row when (new.position is null)
+    execute function event_store.place_foreign_event();

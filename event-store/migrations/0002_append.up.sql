@@ -1,0 +1,215 @@
+-- Appends the events of many commands in one commit. A bad command never spoils the batch.
+--
+-- In: one entry per command (c_*; commands of one aggregate in the order of their decision, each
+-- expecting the version its predecessor leaves), one per event (e_command is the ordinal of its
+-- command, from 1), one per claim. A command without events asks only that its version still holds.
+-- Out: on success of all, one row with ordinal 0 and the head before the batch; otherwise one row
+-- per command. Outcomes: 0 appended, 1 duplicate (with what the first one left), 2 conflict,
+-- 3 claim taken (with its scope).
+--
+-- It is a function of several statements because a single statement's snapshot would be older than
+-- the lock, and its max(position) stale.
+create function event_store.append(
+    c_type text[], c_aggregate text[], c_expected bigint[], c_events integer[],
+    c_command uuid[], c_principal text[], c_fingerprint bytea[], c_refused boolean[],
+    c_answer text[], c_derived boolean[],
+    e_command integer[], e_sequence bigint[], e_type text[], e_version text[], e_payload text[],
+    e_metadata text[], e_partition smallint[],
+    k_command integer[], k_scope text[], k_key bytea[], k_take boolean[]
+) returns table (
+    ordinal integer, outcome smallint, head bigint, recorded timestamptz,
+    first_type text, first_aggregate text, first_sequence bigint, first_position bigint,
+    first_refused boolean, first_fingerprint bytea, first_answer text, claim_scope text
+)
+    language plpgsql as
+$$
+#variable_conflict use_column
+declare
+    v_head bigint;
+    v_now  timestamptz;
+    v_stale boolean := false;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'append needs read committed isolation';
+    end if;
+    perform pg_advisory_xact_lock(event_store.log_lock());
+    select coalesce(max(e.position), 0) into v_head from event_store.events e;
+    v_now := clock_timestamp();
+
+    if 0 = any(c_events) then
+        select exists (
+            select
+            from (select c.*, coalesce(sum(c.events) over (partition by c.type, c.aggregate order by c.ordinal
+                      rows between unbounded preceding and 1 preceding), 0) as before
+                  from unnest(c_type, c_aggregate, c_expected, c_events)
+                      with ordinality as c(type, aggregate, expected, events, ordinal)) c
+            left join lateral (
+                select e.sequence from event_store.events e
+                where e.aggregate_type = c.type and e.aggregate_id = c.aggregate
+                order by e.sequence desc limit 1
+            ) v on true
+            where c.events = 0 and c.expected <> coalesce(v.sequence, 0) + c.before
+        ) into v_stale;
+    end if;
+
+    if not v_stale then
+        begin
+            insert into event_store.events
+            select v_head + e.ordinal, c_type[e.command], c_aggregate[e.command], e.sequence, e.type, e.version,
+                   e.payload::json, e.metadata::json, e.partition, v_now
+            from unnest(e_command, e_sequence, e_type, e_version, e_payload, e_metadata, e_partition)
+                with ordinality as e(command, sequence, type, version, payload, metadata, partition, ordinal);
+            if cardinality(k_command) > 0 then
+                delete from event_store.claims k
+                using unnest(k_command, k_scope, k_key, k_take) as r(command, scope, key, take)
+                where not r.take and k.scope = r.scope and k.key = r.key and k.owner = c_aggregate[r.command];
+                insert into event_store.claims
+                select r.scope, r.key, c_aggregate[r.command]
+                from unnest(k_command, k_scope, k_key, k_take) as r(command, scope, key, take) where r.take;
+            end if;
+            insert into event_store.commands
+            select c.command, c.principal, c.fingerprint, c.type, c.aggregate, c.expected + c.events,
+                   v_head + c.last, c.refused, c.answer::json, c.derived, v_now
+            from (select c.*, sum(c.events) over (order by c.ordinal) as last
+                  from unnest(c_type, c_aggregate, c_expected, c_events, c_command, c_principal, c_fingerprint,
+                              c_refused, c_answer, c_derived)
+                      with ordinality as c(type, aggregate, expected, events, command, principal, fingerprint,
+                                           refused, answer, derived, ordinal)) c
+            where c.command is not null;
+            if cardinality(e_command) > 0 then
+                perform pg_notify('mart_log', (v_head + cardinality(e_command))::text);
+            end if;
+            return query select 0, 0::smallint, v_head, v_now, null::text, null::text, null::bigint, null::bigint,
+                null::boolean, null::bytea, null::text, null::text;
+            return;
+        exception when unique_violation then
+            null; -- classified below, still under the lock
+        end;
+    end if;
+
+    return query select * from event_store.append_classified(
+        v_head, v_now, c_type, c_aggregate, c_expected, c_events, c_command, c_principal, c_fingerprint,
+        c_refused, c_answer, c_derived, e_command, e_sequence, e_type, e_version, e_payload, e_metadata,
+        e_partition, k_command, k_scope, k_key, k_take);
+end
+$$;
+
+-- The slow path of append, under its lock: tells the commands apart and inserts the good ones.
+create function event_store.append_classified(
+    v_head bigint, v_now timestamptz,
+    c_type text[], c_aggregate text[], c_expected bigint[], c_events integer[],
+    c_command uuid[], c_principal text[], c_fingerprint bytea[], c_refused boolean[],
+    c_answer text[], c_derived boolean[],
+    e_command integer[], e_sequence bigint[], e_type text[], e_version text[], e_payload text[],
+    e_metadata text[], e_partition smallint[],
+    k_command integer[], k_scope text[], k_key bytea[], k_take boolean[]
+) returns table (
+    ordinal integer, outcome smallint, head bigint, recorded timestamptz,
+    first_type text, first_aggregate text, first_sequence bigint, first_position bigint,
+    first_refused boolean, first_fingerprint bytea, first_answer text, claim_scope text
+)
+    language plpgsql as
+$$
+#variable_conflict use_column
+declare
+    v_outcome smallint[];
+    v_scope   text[];
+    v_inserted bigint;
+begin
+    with c as (
+        select * from unnest(c_type, c_aggregate, c_expected, c_events, c_command)
+            with ordinality as c(type, aggregate, expected, events, command, ordinal)
+    ), taken as (
+        -- a claim somebody else holds, unless the same command gives it up
+        select k.command, min(k.scope) as scope
+        from unnest(k_command, k_scope, k_key, k_take) as k(command, scope, key, take)
+        join event_store.claims held on held.scope = k.scope and held.key = k.key
+        where k.take and not exists (
+            select from unnest(k_command, k_scope, k_key, k_take) as r(command, scope, key, take)
+            where r.command = k.command and not r.take and r.scope = k.scope and r.key = k.key
+              and held.owner = c_aggregate[r.command])
+        group by k.command
+    ), contested as (
+        -- two commands of this batch want the same claim: the first may have it
+        select k.command
+        from (select k.command, row_number() over (partition by k.scope, k.key order by k.command) as turn
+              from unnest(k_command, k_scope, k_key, k_take) as k(command, scope, key, take) where k.take) k
+        where k.turn > 1 group by k.command
+    ), judged as (
+        select c.*,
+               known.command_id is not null as duplicate,
+               c.command is not null and row_number() over (partition by c.command order by c.ordinal) > 1 as repeated,
+               taken.scope,
+               contested.command is not null as contested,
+               coalesce(v.sequence, 0) as current,
+               coalesce(sum(c.events) over stream_before, 0) as before
+        from c
+        left join event_store.commands known on known.command_id = c.command
+        left join taken on taken.command = c.ordinal
+        left join contested on contested.command = c.ordinal
+        left join lateral (
+            select e.sequence from event_store.events e
+            where e.aggregate_type = c.type and e.aggregate_id = c.aggregate
+            order by e.sequence desc limit 1
+        ) v on true
+        window stream_before as (partition by c.type, c.aggregate order by c.ordinal
+                                 rows between unbounded preceding and 1 preceding)
+    ), chained as (
+        select j.*,
+               coalesce(bool_or(j.events > 0 and (j.duplicate or j.repeated or j.contested or j.scope is not null))
+                        over (partition by j.type, j.aggregate order by j.ordinal
+                              rows between unbounded preceding and 1 preceding), false) as broken
+        from judged j
+    ), verdicts as (
+        select j.ordinal, j.scope,
+               case when j.duplicate then 1
+                    when j.broken or j.expected <> j.current + j.before or j.repeated then 2
+                    when j.scope is not null then 3
+                    when j.contested then 2
+                    else 0 end as verdict
+        from chained j
+    )
+    select array_agg(v.verdict::smallint order by v.ordinal), array_agg(v.scope order by v.ordinal)
+    into v_outcome, v_scope from verdicts v;
+
+    insert into event_store.events
+    select v_head + row_number() over (order by e.ordinal), c_type[e.command], c_aggregate[e.command], e.sequence,
+           e.type, e.version, e.payload::json, e.metadata::json, e.partition, v_now
+    from unnest(e_command, e_sequence, e_type, e_version, e_payload, e_metadata, e_partition)
+        with ordinality as e(command, sequence, type, version, payload, metadata, partition, ordinal)
+    where v_outcome[e.command] = 0;
+    get diagnostics v_inserted = row_count;
+
+    delete from event_store.claims k
+    using unnest(k_command, k_scope, k_key, k_take) as r(command, scope, key, take)
+    where not r.take and v_outcome[r.command] = 0
+      and k.scope = r.scope and k.key = r.key and k.owner = c_aggregate[r.command];
+    insert into event_store.claims
+    select r.scope, r.key, c_aggregate[r.command]
+    from unnest(k_command, k_scope, k_key, k_take) as r(command, scope, key, take)
+    where r.take and v_outcome[r.command] = 0;
+
+    insert into event_store.commands
+    select c.command, c.principal, c.fingerprint, c.type, c.aggregate, c.expected + c.events,
+           v_head + c.last, c.refused, c.answer::json, c.derived, v_now
+    from (select c.*, sum(c.events) over (order by c.ordinal) as last
+          from unnest(c_type, c_aggregate, c_expected, c_events, c_command, c_principal, c_fingerprint,
+                      c_refused, c_answer, c_derived)
+              with ordinality as c(type, aggregate, expected, events, command, principal, fingerprint,
+                                   refused, answer, derived, ordinal)
+          where v_outcome[c.ordinal] = 0) c
+    where c.command is not null;
+
+    if v_inserted > 0 then
+        perform pg_notify('mart_log', (v_head + v_inserted)::text);
+    end if;
+
+    return query
+        select c.ordinal::integer, v_outcome[c.ordinal], v_head, v_now,
+               known.aggregate_type, known.aggregate_id, known.sequence, known.position, known.refused,
+               known.fingerprint, known.answer::text, v_scope[c.ordinal]
+        from unnest(c_command) with ordinality as c(command, ordinal)
+        left join event_store.commands known on v_outcome[c.ordinal] = 1 and known.command_id = c.command
+        order by c.ordinal;
+end
+$$;

@@ -1,0 +1,86 @@
+//! The rows of idempotent commands: found by copies, completed once the answer is known, purged in time.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, Row};
+use uuid::Uuid;
+
+use crate::Result;
+use crate::append::{CommandKey, FirstCopy};
+
+/// How long the rows of requests are kept.
+pub const KEPT_REQUESTS: Duration = Duration::from_secs(48 * 3600);
+/// How long the rows of derived commands are kept.
+pub const KEPT_DERIVED: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How many rows one purge deletes at most, so that it never holds its locks for long.
+const PURGED_AT_ONCE: i64 = 10_000;
+
+/// What an earlier copy of a command left, if there was one.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn find(database: &PgPool, command_id: Uuid) -> Result<Option<FirstCopy>> {
+    let row = sqlx::query(
+        "select aggregate_type, aggregate_id, sequence, position, refused, fingerprint, answer::text as answer \
+         from event_store.commands where command_id = $1",
+    )
+    .bind(command_id)
+    .fetch_optional(database)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(FirstCopy {
+        aggregate_type: row.try_get("aggregate_type")?,
+        aggregate_id: row.try_get("aggregate_id")?,
+        sequence: row.try_get("sequence")?,
+        position: row.try_get("position")?,
+        refused: row.try_get("refused")?,
+        fingerprint: row.try_get("fingerprint")?,
+        answer: row.try_get("answer")?,
+    }))
+}
+
+/// Keeps the answer to a command. The first one to come wins; the answer to give is returned, with whether
+/// it is the one offered. A command that never reached an aggregate gets its row here.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn complete(database: &PgPool, key: &CommandKey, answer: &str) -> Result<(String, bool)> {
+    let row = sqlx::query(
+        "insert into event_store.commands as c \
+         (command_id, principal, fingerprint, aggregate_type, aggregate_id, sequence, position, refused, answer, \
+          derived, created_at) \
+         values ($1, $2, $3, '', '', 0, 0, true, $4::json, $5, clock_timestamp()) \
+         on conflict (command_id) do update set answer = coalesce(c.answer, excluded.answer) \
+         returning c.answer::text as answer",
+    )
+    .bind(key.command_id)
+    .bind(&key.principal)
+    .bind(&key.fingerprint)
+    .bind(answer)
+    .bind(key.derived)
+    .fetch_one(database)
+    .await?;
+    let kept: String = row.try_get("answer")?;
+    let ours = kept == answer;
+    Ok((kept, ours))
+}
+
+/// Deletes rows that have been kept long enough; says how many.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn purge(database: &PgPool) -> Result<u64> {
+    let purged = sqlx::query(
+        "delete from event_store.commands where command_id in ( \
+           select command_id from event_store.commands \
+           where created_at < clock_timestamp() - make_interval(secs => $1) \
+             and (not derived or created_at < clock_timestamp() - make_interval(secs => $2)) \
+           order by created_at limit $3)",
+    )
+    .bind(KEPT_REQUESTS.as_secs() as f64)
+    .bind(KEPT_DERIVED.as_secs() as f64)
+    .bind(PURGED_AT_ONCE)
+    .execute(database)
+    .await?;
+    Ok(purged.rows_affected())
+}

@@ -1,0 +1,273 @@
+//! Group commit: whatever is queued when a connection is free leaves in one batch, one round trip and
+//! one commit. There is no timer: the batch adapts to the time a commit takes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::append::{Append, Outcome, append};
+use crate::signal::Signal;
+use crate::{Error, Result};
+
+/// How many commands leave in one batch at most.
+const BATCH_COMMANDS: usize = 2_048;
+/// How many bytes of events leave in one batch at most.
+const BATCH_BYTES: usize = 4 << 20;
+/// From how many commands on a batch may leave on a second connection while the first one commits.
+const BIG_BATCH_COMMANDS: usize = 128;
+/// How many groups wait at most before writers are held back.
+const QUEUE_GROUPS: usize = 16_384;
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often the fate of a batch is asked for after its connection was cut, and how long between.
+const FATE_ATTEMPTS: u32 = 5;
+const FATE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Commands of one aggregate, in the order of their decision.
+struct Group {
+    commands: Vec<Append>,
+    reply: oneshot::Sender<Result<Vec<Outcome>>>,
+}
+
+/// The queue in front of a log.
+#[derive(Clone)]
+pub struct Committer {
+    queue: mpsc::Sender<Group>,
+    depth: Arc<AtomicUsize>,
+}
+
+impl Committer {
+    pub(crate) fn start(options: PgConnectOptions, signal: Signal) -> Self {
+        let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
+        let depth = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(
+            Coordinator { options, signal, groups, idle: Vec::new(), depth: Arc::clone(&depth) }.run(),
+        );
+        Self { queue, depth }
+    }
+
+    /// Appends the commands of one aggregate as they were decided, together with whatever else is queued.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database could not be reached; after a cut connection the fate of
+    /// the batch is found out first, and only when that fails too is the error given.
+    pub async fn append(&self, commands: Vec<Append>) -> Result<Vec<Outcome>> {
+        let (reply, answer) = oneshot::channel();
+        self.depth.fetch_add(commands.len(), Ordering::Relaxed);
+        self.queue.send(Group { commands, reply }).await.map_err(|_| Error::ShuttingDown)?;
+        answer.await.map_err(|_| Error::ShuttingDown)?
+    }
+}
+
+struct Coordinator {
+    options: PgConnectOptions,
+    signal: Signal,
+    groups: mpsc::Receiver<Group>,
+    idle: Vec<PgConnection>,
+    depth: Arc<AtomicUsize>,
+}
+
+impl Coordinator {
+    async fn run(mut self) {
+        let mut in_flight: JoinSet<Option<PgConnection>> = JoinSet::new();
+        while let Some(first) = self.groups.recv().await {
+            // Let the writers that the last commit has just answered queue again, so that batches form.
+            tokio::task::yield_now().await;
+            let mut batch = vec![first];
+            self.fill(&mut batch);
+            loop {
+                while let Some(done) = in_flight.try_join_next() {
+                    self.idle.extend(done.ok().flatten());
+                }
+                let commands: usize = batch.iter().map(|group| group.commands.len()).sum();
+                let allowed = if commands >= BIG_BATCH_COMMANDS { 2 } else { 1 };
+                if in_flight.len() < allowed {
+                    break;
+                }
+                if let Some(done) = in_flight.join_next().await {
+                    self.idle.extend(done.ok().flatten());
+                }
+                tokio::task::yield_now().await;
+                self.fill(&mut batch);
+            }
+            let commands: usize = batch.iter().map(|group| group.commands.len()).sum();
+            self.depth.fetch_sub(commands, Ordering::Relaxed);
+            let connection = self.idle.pop();
+            in_flight.spawn(commit(self.options.clone(), connection, batch, self.signal.clone()));
+        }
+    }
+
+    fn fill(&mut self, batch: &mut Vec<Group>) {
+        let mut commands: usize = batch.iter().map(|group| group.commands.len()).sum();
+        let mut bytes: usize = batch.iter().flat_map(|group| &group.commands).map(Append::bytes).sum();
+        while commands < BATCH_COMMANDS && bytes < BATCH_BYTES {
+            let Ok(group) = self.groups.try_recv() else { return };
+            commands += group.commands.len();
+            bytes += group.commands.iter().map(Append::bytes).sum::<usize>();
+            batch.push(group);
+        }
+    }
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(connection) => Ok(connection?),
+        Err(_) => Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
+    }
+}
+
+/// Commits one batch and answers its groups. Gives the connection back when it is still good.
+async fn commit(
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+    batch: Vec<Group>,
+    signal: Signal,
+) -> Option<PgConnection> {
+    let reused = connection.is_some();
+    let sizes: Vec<usize> = batch.iter().map(|group| group.commands.len()).collect();
+    let mut commands = Vec::with_capacity(sizes.iter().sum());
+    let mut replies = Vec::with_capacity(batch.len());
+    for group in batch {
+        commands.extend(group.commands);
+        replies.push(group.reply);
+    }
+    metrics::histogram!("mart_append_batch_commands").record(commands.len() as f64);
+
+    let (outcomes, connection) = commit_commands(&options, connection, reused, &commands).await;
+    match outcomes {
+        Ok(outcomes) => {
+            let head = outcomes.iter().filter_map(Outcome::position).max();
+            if let Some(head) = head {
+                signal.committed(head);
+            }
+            let mut outcomes = outcomes.into_iter();
+            for (reply, size) in replies.into_iter().zip(sizes) {
+                // A writer that has gone away needs no answer.
+                let _ = reply.send(Ok(outcomes.by_ref().take(size).collect()));
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, commands = commands.len(), "a batch could not be committed");
+            for reply in replies {
+                let _ = reply.send(Err(again(&error)));
+            }
+        }
+    }
+    connection
+}
+
+async fn commit_commands(
+    options: &PgConnectOptions,
+    connection: Option<PgConnection>,
+    reused: bool,
+    commands: &[Append],
+) -> (Result<Vec<Outcome>>, Option<PgConnection>) {
+    let mut connection = match connection {
+        Some(connection) => connection,
+        None => match connect(options).await {
+            Ok(connection) => connection,
+            Err(error) => return (Err(error), None),
+        },
+    };
+    match append(&mut connection, commands).await {
+        Ok(outcomes) => (Ok(outcomes), Some(connection)),
+        Err(Error::Unavailable(error)) => {
+            tracing::warn!(%error, reused, "the connection broke during a commit; asking for its fate");
+            drop(connection);
+            match fate(options, commands).await {
+                Ok((outcomes, connection)) => (Ok(outcomes), Some(connection)),
+                Err(error) => (Err(error), None),
+            }
+        }
+        Err(error) => {
+            // The statement failed as a whole and left nothing. The connection may carry on.
+            let usable = connection.ping().await.is_ok();
+            (Err(error), usable.then_some(connection))
+        }
+    }
+}
+
+/// Finds out what became of a batch whose connection was cut: it waits for the log's lock, so that a
+/// backend that still works on it has ended, and looks for the events by their ids.
+async fn fate(options: &PgConnectOptions, commands: &[Append]) -> Result<(Vec<Outcome>, PgConnection)> {
+    let mut last = Error::ShuttingDown;
+    for _ in 0..FATE_ATTEMPTS {
+        match connect(options).await {
+            Ok(mut connection) => match look_for(&mut connection, commands).await {
+                Ok(outcomes) => return Ok((outcomes, connection)),
+                Err(error) => last = error,
+            },
+            Err(error) => last = error,
+        }
+        tokio::time::sleep(FATE_PAUSE).await;
+    }
+    Err(last)
+}
+
+const LOOK_FOR: &str = r"
+    select w.ordinal, e.position, e.recorded_at, e.metadata ->> 'event_id' as event_id
+    from unnest($1::text[], $2::text[], $3::bigint[]) with ordinality as w(type, aggregate, last, ordinal)
+    join event_store.events e
+      on e.aggregate_type = w.type and e.aggregate_id = w.aggregate and e.sequence = w.last";
+
+async fn look_for(connection: &mut PgConnection, commands: &[Append]) -> Result<Vec<Outcome>> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock(event_store.log_lock())").execute(&mut *transaction).await?;
+    let types: Vec<&str> = commands.iter().map(|command| command.aggregate_type).collect();
+    let aggregates: Vec<&str> = commands.iter().map(|command| command.aggregate_id.as_str()).collect();
+    let last: Vec<i64> =
+        commands.iter().map(|command| command.expected + command.events.len() as i64).collect();
+    let rows =
+        sqlx::query(LOOK_FOR).bind(types).bind(aggregates).bind(last).fetch_all(&mut *transaction).await?;
+    transaction.rollback().await?;
+
+    // What is not found was not committed: as a conflict it is decided and appended anew.
+    let mut outcomes = vec![Outcome::Conflict; commands.len()];
+    for row in rows {
+        let index = row.try_get::<i64, _>("ordinal")? as usize - 1;
+        let command = &commands[index];
+        let stored: Option<String> = row.try_get("event_id")?;
+        let ours = command.events.last().and_then(|event| event_id_of(&event.metadata));
+        if ours.is_some() && stored.and_then(|id| Uuid::parse_str(&id).ok()) == ours {
+            outcomes[index] = Outcome::Appended {
+                sequence: last_sequence(command),
+                position: row.try_get("position")?,
+                recorded_at: row.try_get::<DateTime<Utc>, _>("recorded_at")?,
+            };
+        }
+    }
+    Ok(outcomes)
+}
+
+fn last_sequence(command: &Append) -> i64 {
+    command.expected + command.events.len() as i64
+}
+
+fn event_id_of(metadata: &str) -> Option<Uuid> {
+    serde_json::from_str::<crate::Metadata>(metadata).ok()?.event_id
+}
+
+/// The same failure, for each of the writers of a batch.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::Unavailable(_) => Error::Unavailable(sqlx::Error::PoolClosed),
+        Error::Database(source) => Error::Database(sqlx::Error::Protocol(source.to_string())),
+        _ => Error::ShuttingDown,
+    }
+}
+
+impl Outcome {
+    fn position(&self) -> Option<i64> {
+        match self {
+            Self::Appended { position, .. } => Some(*position),
+            Self::Duplicate(_) | Self::Conflict | Self::ClaimTaken { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What can go wrong in the plumbing. Refusals of the domain are the aggregates' own types.
+
+/// A failure of the engine itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// PostgreSQL could not be reached, or closed the connection: nothing is known to have happened.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// PostgreSQL refused a statement.
+    #[error("the database refused a statement")]
+    Database(#[source] sqlx::Error),
+    /// A migration failed or was edited after it had been applied.
+    #[error("the migrations of the event store could not be applied")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// A stored event, snapshot or command could not be read or written as JSON.
+    #[error("{what} could not be decoded")]
+    Decode {
+        /// What was being read, with its place in the log.
+        what: String,
+        /// Why it could not be.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A record of a topic or of the log does not say what it must.
+    #[error("malformed record: {0}")]
+    Malformed(String),
+    /// A hole in a log whose positions must be dense.
+    #[error("the log {source_name} has a hole: position {expected} is missing, {found} follows")]
+    Hole {
+        /// The log.
+        source_name: String,
+        /// The position that should have come.
+        expected: i64,
+        /// The position that came.
+        found: i64,
+    },
+    /// Kafka refused a configuration or a call.
+    #[error("kafka refused a call")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// Personal data could not be sealed or opened.
+    #[error("personal data could not be {0}")]
+    Cipher(&'static str),
+    /// The process is shutting down.
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+}
+
+/// The result of an operation of the engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Whether the same call may succeed later without anything being changed.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::ShuttingDown | Self::Kafka(_))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let gone = match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_) => true,
+            // Class 08: connection; 57P0x: the server is going down or starting up; 53300: no free slot.
+            sqlx::Error::Database(refusal) => refusal
+                .code()
+                .is_some_and(|code| code.starts_with("08") || code.starts_with("57P0") || code == "53300"),
+            _ => false,
+        };
+        if gone { Self::Unavailable(error) } else { Self::Database(error) }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for Error {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migration(error)
+    }
+}

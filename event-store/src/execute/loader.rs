@@ -1,0 +1,182 @@
+//! Loads of cold aggregates, many in one query: from the newest snapshot, then the events after it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cqrs_es::Aggregate;
+use cqrs_es::persist::SerializedEvent;
+use sqlx::Row;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::Behaviour;
+use crate::feed;
+use crate::log::Log;
+use crate::snapshots::{self, Snapshot};
+use crate::{Error, Recorded, Result};
+
+/// How many aggregates are loaded in one query at most.
+const BATCH_AGGREGATES: usize = 512;
+/// How many such queries run at the same time.
+const CONCURRENT_QUERIES: usize = 2;
+/// How many loads wait at most.
+const QUEUED_LOADS: usize = 16_384;
+
+/// An aggregate and its version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded<A> {
+    /// The state.
+    pub aggregate: A,
+    /// The version: the sequence of the last event, 0 when there is none.
+    pub version: i64,
+    /// The version of the newest snapshot.
+    pub snapshot: i64,
+}
+
+impl<A: Default> Default for Loaded<A> {
+    fn default() -> Self {
+        Self { aggregate: A::default(), version: 0, snapshot: 0 }
+    }
+}
+
+type Load<A> = (String, oneshot::Sender<Result<Loaded<A>>>);
+
+pub(super) struct Loader<A> {
+    queue: mpsc::Sender<Load<A>>,
+}
+
+impl<A: Aggregate + Clone + 'static> Loader<A> {
+    pub(super) fn start(log: Log, behaviour: Arc<Behaviour<A>>) -> Self {
+        let (queue, mut loads) = mpsc::channel::<Load<A>>(QUEUED_LOADS);
+        tokio::spawn(async move {
+            let slots = Arc::new(Semaphore::new(CONCURRENT_QUERIES));
+            while let Some(first) = loads.recv().await {
+                tokio::task::yield_now().await;
+                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+                let mut batch = vec![first];
+                while batch.len() < BATCH_AGGREGATES {
+                    match loads.try_recv() {
+                        Ok(load) => batch.push(load),
+                        Err(_) => break,
+                    }
+                }
+                let (log, behaviour) = (log.clone(), Arc::clone(&behaviour));
+                tokio::spawn(async move {
+                    answer(&log, &behaviour, batch).await;
+                    drop(slot);
+                });
+            }
+        });
+        Self { queue }
+    }
+
+    pub(super) async fn load(&self, id: &str) -> Result<Loaded<A>> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send((id.to_owned(), reply)).await.map_err(|_| Error::ShuttingDown)?;
+        answer.await.map_err(|_| Error::ShuttingDown)?
+    }
+}
+
+async fn answer<A: Aggregate + Clone>(log: &Log, behaviour: &Behaviour<A>, batch: Vec<Load<A>>) {
+    let mut ids: Vec<&str> = batch.iter().map(|(id, _)| id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    match load_many(log, behaviour, &ids).await {
+        Ok(mut loaded) => {
+            for (id, reply) in batch {
+                // An aggregate that cannot be decoded fails alone.
+                let result = match loaded.get_mut(&id) {
+                    None => Ok(Loaded::default()),
+                    Some(Ok(found)) => Ok(found.clone()),
+                    Some(Err(error)) => Err(Error::Malformed(error.to_string())),
+                };
+                let _ = reply.send(result);
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, aggregates = batch.len(), "aggregates could not be loaded");
+            for (_, reply) in batch {
+                let _ = reply.send(Err(Error::Unavailable(sqlx::Error::PoolClosed)));
+            }
+        }
+    }
+}
+
+const EVENTS: &str = r"
+    select e.position, e.partition, e.aggregate_type, e.aggregate_id, e.sequence, e.event_type, e.event_version,
+           e.payload::text as payload, e.metadata::text as metadata, e.recorded_at
+    from unnest($2::text[], $3::bigint[]) as wanted(aggregate_id, after)
+    join event_store.events e
+      on e.aggregate_type = $1 and e.aggregate_id = wanted.aggregate_id and e.sequence > wanted.after
+    order by e.aggregate_id, e.sequence";
+
+async fn load_many<A: Aggregate>(
+    log: &Log,
+    behaviour: &Behaviour<A>,
+    ids: &[&str],
+) -> Result<HashMap<String, Result<Loaded<A>>>> {
+    let mut loaded: HashMap<String, Result<Loaded<A>>> = HashMap::with_capacity(ids.len());
+    for (id, snapshot) in snapshots::load(log, A::TYPE, ids, behaviour.snapshot_shape).await? {
+        let Snapshot { state, sequence } = snapshot;
+        // A snapshot of another shape is no loss: the events tell the same.
+        if let Ok(aggregate) = serde_json::from_str(&state) {
+            loaded.insert(id, Ok(Loaded { aggregate, version: sequence, snapshot: sequence }));
+        }
+    }
+    let after: Vec<i64> = ids
+        .iter()
+        .map(|id| loaded.get(*id).and_then(|found| found.as_ref().ok()).map_or(0, |found| found.version))
+        .collect();
+    let rows = sqlx::query(EVENTS).bind(A::TYPE).bind(ids).bind(after).fetch_all(log.database()).await?;
+    for row in rows {
+        let id: String = row.try_get("aggregate_id")?;
+        let mut recorded = feed::recorded(&row)?;
+        recorded.open(log.personal()).await?;
+        let entry = loaded.entry(id).or_insert_with(|| Ok(Loaded::default()));
+        let Ok(found) = entry else { continue };
+        if recorded.sequence != found.version + 1 {
+            *entry = Err(Error::Hole {
+                source_name: format!("{} {}", recorded.aggregate_type, recorded.aggregate_id),
+                expected: found.version + 1,
+                found: recorded.sequence,
+            });
+            continue;
+        }
+        match decode::<A>(&recorded, behaviour) {
+            Ok(event) => {
+                found.aggregate.apply(event);
+                found.version = recorded.sequence;
+            }
+            Err(error) => *entry = Err(error),
+        }
+    }
+    Ok(loaded)
+}
+
+/// The event as the domain knows it today.
+pub(crate) fn decode<A: Aggregate>(recorded: &Recorded, behaviour: &Behaviour<A>) -> Result<A::Event> {
+    let wanted = behaviour
+        .upcasters
+        .iter()
+        .any(|upcaster| upcaster.can_upcast(&recorded.event_type, &recorded.event_version));
+    if !wanted {
+        return recorded.decode();
+    }
+    let mut event = SerializedEvent::new(
+        recorded.aggregate_id.clone(),
+        recorded.sequence as usize,
+        recorded.aggregate_type.clone(),
+        recorded.event_type.clone(),
+        recorded.event_version.clone(),
+        recorded.decode()?,
+        serde_json::Value::Null,
+    );
+    for upcaster in &behaviour.upcasters {
+        if upcaster.can_upcast(&event.event_type, &event.event_version) {
+            event = upcaster.upcast(event);
+        }
+    }
+    serde_json::from_value(event.payload).map_err(|source| Error::Decode {
+        what: format!("{} at position {}", recorded.event_type, recorded.position),
+        source,
+    })
+}

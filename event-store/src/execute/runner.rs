@@ -1,0 +1,436 @@
+//! The rounds of one aggregate: take what is queued, decide it in order, append it as one group, answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cqrs_es::event_sink::EventSink;
+use cqrs_es::{Aggregate, DomainEvent};
+use dashmap::mapref::entry::Entry;
+use rand::Rng;
+use uuid::Uuid;
+
+use super::{Behaviour, ClaimChange, Committed, Decision, ExecuteError, Inner, Loaded, Pending};
+use crate::append::{Append, Claim, Outcome};
+use crate::log::Log;
+use crate::snapshots::{self, SNAPSHOT_EVERY};
+use crate::{Error, Metadata, NewEvent, Result};
+
+/// How many commands of one aggregate are decided before they are committed.
+const ROUND_COMMANDS: usize = 512;
+/// How often a command is decided anew after a conflict before the caller is told.
+const CONFLICT_RETRIES: u32 = 3;
+/// The longest pause before a command is decided anew.
+const CONFLICT_PAUSE_MS: u64 = 10;
+
+/// Frees the aggregate's queue when its runner ends by a panic; whoever waits in it is told at once.
+struct Queue<A: Aggregate> {
+    inner: Arc<Inner<A>>,
+    id: String,
+    done: bool,
+}
+
+impl<A: Aggregate> Drop for Queue<A> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.inner.queues.remove(&self.id);
+        }
+    }
+}
+
+pub(super) async fn run<A>(inner: Arc<Inner<A>>, id: String)
+where
+    A: Aggregate + Clone + 'static,
+    A::Command: Clone + Send + Sync,
+    A::Error: Send + Sync + 'static,
+{
+    let mut queue = Queue { inner: Arc::clone(&inner), id: id.clone(), done: false };
+    let mut state: Option<Loaded<A>> = inner.cache.take(&id);
+    loop {
+        let round = match inner.queues.entry(id.clone()) {
+            Entry::Occupied(mut waiting) => {
+                let count = waiting.get().len().min(ROUND_COMMANDS);
+                if count == 0 {
+                    if let Some(state) = state {
+                        inner.cache.put(&id, state);
+                    }
+                    waiting.remove();
+                    queue.done = true;
+                    return;
+                }
+                waiting.get_mut().drain(..count).collect::<Vec<_>>()
+            }
+            Entry::Vacant(_) => {
+                queue.done = true;
+                return;
+            }
+        };
+        let Round { left, again, conflict } = Round::play(&inner, &id, state.take(), round).await;
+        state = left;
+        if !again.is_empty() {
+            if let Some(mut waiting) = inner.queues.get_mut(&id) {
+                for pending in again.into_iter().rev() {
+                    waiting.push_front(pending);
+                }
+            }
+            if conflict {
+                let pause = rand::rng().random_range(0..CONFLICT_PAUSE_MS);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+        }
+    }
+}
+
+enum Verdict<A: Aggregate> {
+    Accepted { state: Option<A> },
+    Refused(A::Error),
+    VersionMismatch { current: i64 },
+}
+
+struct Decided<A: Aggregate> {
+    pending: Pending<A>,
+    verdict: Verdict<A>,
+    /// The version after it.
+    sequence: i64,
+    /// Its place in the group, if the log must be asked.
+    append: Option<usize>,
+    changes: bool,
+}
+
+struct Round<A: Aggregate> {
+    left: Option<Loaded<A>>,
+    again: Vec<Pending<A>>,
+    conflict: bool,
+}
+
+impl<A> Round<A>
+where
+    A: Aggregate + Clone + 'static,
+    A::Command: Clone + Send + Sync,
+    A::Error: Send + Sync + 'static,
+{
+    async fn play(inner: &Arc<Inner<A>>, id: &str, state: Option<Loaded<A>>, round: Vec<Pending<A>>) -> Self {
+        // What was just loaded (or cannot exist yet) needs no second look before a refusal is told.
+        let mut certain = state.is_none();
+        let mut state = match state {
+            Some(state) => state,
+            None if round.first().is_some_and(|pending| pending.fresh) => {
+                certain = false;
+                Loaded::default()
+            }
+            None => match inner.loader.load(id).await {
+                Ok(state) => state,
+                Err(error) => {
+                    for pending in round {
+                        let _ = pending.reply.send(Err(ExecuteError::Engine(same(&error))));
+                    }
+                    return Self { left: None, again: Vec::new(), conflict: false };
+                }
+            },
+        };
+
+        let mut group: Vec<Append> = Vec::with_capacity(round.len());
+        let mut decided: Vec<Decided<A>> = Vec::with_capacity(round.len());
+        let mut again = Vec::new();
+        let mut spoilt = false;
+        let mut round = round.into_iter();
+        for pending in round.by_ref() {
+            match decide(inner, id, &mut state, pending, certain, &mut group).await {
+                Ok((one, clean)) => {
+                    certain &= !one.changes;
+                    decided.push(one);
+                    if !clean {
+                        spoilt = true;
+                        break;
+                    }
+                }
+                Err((pending, error)) => {
+                    let _ = pending.reply.send(Err(ExecuteError::Engine(error)));
+                    spoilt = true;
+                    break;
+                }
+            }
+        }
+        again.extend(round);
+
+        let outcomes =
+            if group.is_empty() { Ok(Vec::new()) } else { inner.log.committer().append(group).await };
+        match outcomes {
+            Err(error) => {
+                for one in decided {
+                    let _ = one.pending.reply.send(Err(ExecuteError::Engine(same(&error))));
+                }
+                Self { left: None, again, conflict: false }
+            }
+            Ok(outcomes) => {
+                let (retry, broken, conflict) = settle(id, decided, &outcomes);
+                let left = (!broken && !spoilt).then_some(state);
+                again.splice(0..0, retry);
+                Self { left: left.map(|state| snapshot(inner, id, state)), again, conflict }
+            }
+        }
+    }
+}
+
+/// Decides one command on the working state and adds its share to the group. The flag tells whether the
+/// working state is still that of the decided events alone.
+async fn decide<A>(
+    inner: &Inner<A>,
+    id: &str,
+    state: &mut Loaded<A>,
+    pending: Pending<A>,
+    certain: bool,
+    group: &mut Vec<Append>,
+) -> std::result::Result<(Decided<A>, bool), (Pending<A>, Error)>
+where
+    A: Aggregate + Clone,
+    A::Command: Clone + Send + Sync,
+    A::Error: Send + Sync,
+{
+    let base = state.version;
+    if let Some(expected) = pending.context.expected
+        && expected != base
+    {
+        let append = look_again::<A>(id, base, !certain, group);
+        let verdict = Verdict::VersionMismatch { current: base };
+        return Ok((Decided { pending, verdict, sequence: base, append, changes: false }, true));
+    }
+
+    let before = inner.behaviour.claims.map(|_| state.aggregate.clone());
+    let sink = EventSink::default();
+    let result = state.aggregate.handle(pending.command.clone(), &inner.services, &sink).await;
+    let events = sink.collect().await;
+    let mut append = Append {
+        aggregate_type: A::TYPE,
+        aggregate_id: id.to_owned(),
+        expected: base,
+        events: Vec::new(),
+        claims: Vec::new(),
+        key: pending.context.key.clone(),
+        refused: result.is_err(),
+        answer: None,
+    };
+
+    if let Err(refusal) = result {
+        // A refusal after a first event leaves the working state changed: it is dropped.
+        let clean = events.is_empty();
+        append.answer =
+            pending.context.answer.as_ref().and_then(|answer| answer(&Decision::Refused(&refusal)));
+        let place = if append.key.is_some() {
+            group.push(append);
+            Some(group.len() - 1)
+        } else {
+            look_again::<A>(id, base, !certain, group)
+        };
+        let verdict = Verdict::Refused(refusal);
+        return Ok((Decided { pending, verdict, sequence: base, append: place, changes: false }, clean));
+    }
+
+    let sequence = base + events.len() as i64;
+    state.version = sequence;
+    if let (Some(claims), Some(before)) = (inner.behaviour.claims, before) {
+        append.claims = events
+            .iter()
+            .flat_map(|event| claims(&before, event))
+            .map(|change| claim(&inner.log, change))
+            .collect();
+    }
+    match serialise(&inner.log, &inner.behaviour, id, &events, &pending).await {
+        Ok(events) => append.events = events,
+        Err(error) => return Err((pending, error)),
+    }
+    append.answer = pending
+        .context
+        .answer
+        .as_ref()
+        .and_then(|answer| answer(&Decision::Accepted { aggregate: &state.aggregate, sequence }));
+    let changes = !append.events.is_empty();
+    let kept = pending.context.with_state.then(|| state.aggregate.clone());
+    let place = if changes || append.key.is_some() {
+        group.push(append);
+        Some(group.len() - 1)
+    } else {
+        look_again::<A>(id, base, !certain, group)
+    };
+    Ok((
+        Decided { pending, verdict: Verdict::Accepted { state: kept }, sequence, append: place, changes },
+        true,
+    ))
+}
+
+/// Asks the log, with the group, whether the version a decision without events was made from still holds.
+fn look_again<A: Aggregate>(id: &str, version: i64, needed: bool, group: &mut Vec<Append>) -> Option<usize> {
+    if !needed {
+        return None;
+    }
+    group.push(Append {
+        aggregate_type: A::TYPE,
+        aggregate_id: id.to_owned(),
+        expected: version,
+        events: Vec::new(),
+        claims: Vec::new(),
+        key: None,
+        refused: false,
+        answer: None,
+    });
+    Some(group.len() - 1)
+}
+
+fn claim(log: &Log, change: ClaimChange) -> Claim {
+    Claim {
+        key: log.personal().claim_key(change.scope, &change.name),
+        scope: change.scope.to_owned(),
+        take: change.take,
+    }
+}
+
+async fn serialise<A: Aggregate>(
+    log: &Log,
+    behaviour: &Behaviour<A>,
+    id: &str,
+    events: &[A::Event],
+    pending: &Pending<A>,
+) -> Result<Vec<NewEvent>> {
+    let mut serialised = Vec::with_capacity(events.len());
+    for event in events {
+        let event_type = event.event_type();
+        let encode = |source| Error::Decode { what: format!("a new {event_type}"), source };
+        let fields = (behaviour.personal_fields)(&event_type);
+        let person = if fields.is_empty() { None } else { (behaviour.person_of)(id, event) };
+        let payload = match person {
+            None => serde_json::to_string(event).map_err(encode)?,
+            Some(person) => {
+                let mut value = serde_json::to_value(event).map_err(encode)?;
+                log.personal().seal(person, &mut value, fields).await?;
+                value.to_string()
+            }
+        };
+        let context = &pending.context;
+        let metadata = Metadata {
+            event_id: Some(Uuid::now_v7()),
+            command_id: context.key.as_ref().map(|key| key.command_id),
+            correlation_id: context.correlation_id,
+            causation_id: context.causation_id,
+            actor: context.actor,
+            person,
+            traceparent: context.traceparent.clone(),
+        };
+        let metadata = serde_json::to_string(&metadata).map_err(encode)?;
+        let event_version = event.event_version();
+        serialised.push(NewEvent { event_type, event_version, payload, metadata });
+    }
+    Ok(serialised)
+}
+
+/// Answers the decided commands. Gives back those to decide anew, whether the working state is lost, and
+/// whether another process was the cause.
+fn settle<A: Aggregate>(
+    id: &str,
+    decided: Vec<Decided<A>>,
+    outcomes: &[Outcome],
+) -> (Vec<Pending<A>>, bool, bool) {
+    let mut retry = Vec::new();
+    let (mut broken, mut conflict) = (false, false);
+    for one in decided {
+        let Decided { mut pending, verdict, sequence, append, changes } = one;
+        if broken {
+            retry.push(pending);
+            continue;
+        }
+        let answer = match append.map(|place| &outcomes[place]) {
+            None => tell(id, verdict, sequence, 0, None),
+            Some(Outcome::Appended { position, recorded_at, .. }) => {
+                tell(id, verdict, sequence, *position, Some(*recorded_at))
+            }
+            Some(Outcome::Duplicate(first)) => {
+                broken = changes;
+                let known =
+                    pending.context.key.as_ref().is_some_and(|key| key.fingerprint == first.fingerprint);
+                if known {
+                    Ok(Committed {
+                        aggregate_id: first.aggregate_id.clone(),
+                        sequence: first.sequence,
+                        position: first.position,
+                        recorded_at: None,
+                        aggregate: None,
+                        replayed: Some(first.clone()),
+                    })
+                } else {
+                    Err(ExecuteError::KeyReused)
+                }
+            }
+            Some(Outcome::ClaimTaken { scope }) => {
+                broken = changes;
+                Err(ExecuteError::ClaimTaken { scope: scope.clone() })
+            }
+            Some(Outcome::Conflict) => {
+                broken = true;
+                conflict = true;
+                pending.attempts += 1;
+                pending.fresh = false;
+                if pending.attempts <= CONFLICT_RETRIES {
+                    retry.push(pending);
+                    continue;
+                }
+                Err(ExecuteError::Conflict)
+            }
+        };
+        // A caller that has gone away needs no answer.
+        let _ = pending.reply.send(answer);
+    }
+    (retry, broken, conflict)
+}
+
+fn tell<A: Aggregate>(
+    id: &str,
+    verdict: Verdict<A>,
+    sequence: i64,
+    position: i64,
+    recorded_at: Option<chrono::DateTime<chrono::Utc>>,
+) -> super::Executed<A> {
+    match verdict {
+        Verdict::Accepted { state } => Ok(Committed {
+            aggregate_id: id.to_owned(),
+            sequence,
+            position,
+            recorded_at,
+            aggregate: state,
+            replayed: None,
+        }),
+        Verdict::Refused(refusal) => Err(ExecuteError::Refused(refusal)),
+        Verdict::VersionMismatch { current } => Err(ExecuteError::VersionMismatch { current }),
+    }
+}
+
+/// Starts a snapshot in the background when the stream has grown by enough.
+fn snapshot<A>(inner: &Arc<Inner<A>>, id: &str, mut state: Loaded<A>) -> Loaded<A>
+where
+    A: Aggregate + Clone + 'static,
+    A::Command: Send + Sync,
+    A::Error: Send + Sync,
+{
+    if state.version - state.snapshot < SNAPSHOT_EVERY {
+        return state;
+    }
+    state.snapshot = state.version;
+    let (log, behaviour) = (inner.log.clone(), Arc::clone(&inner.behaviour));
+    let (id, aggregate, version) = (id.to_owned(), state.aggregate.clone(), state.version);
+    tokio::spawn(async move {
+        let person = (behaviour.person_of_state)(&id, &aggregate);
+        let stored = snapshots::store(&log, &id, &aggregate, version, behaviour.snapshot_shape, person).await;
+        if let Err(error) = stored {
+            tracing::warn!(%error, aggregate.id = id, "a snapshot could not be stored");
+        }
+    });
+    state
+}
+
+fn same(error: &Error) -> Error {
+    match error {
+        Error::Hole { source_name, expected, found } => {
+            Error::Hole { source_name: source_name.clone(), expected: *expected, found: *found }
+        }
+        Error::Malformed(text) => Error::Malformed(text.clone()),
+        Error::Unavailable(_) => Error::Unavailable(sqlx::Error::PoolClosed),
+        _ => Error::ShuttingDown,
+    }
+}

@@ -1,0 +1,120 @@
+//! The handle of one service's log: its name, its database, its committer and its head.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
+
+use crate::committer::Committer;
+use crate::personal::PersonalKeys;
+use crate::signal::Signal;
+use crate::{Result, migrations};
+
+/// How many connections a log's pool holds at most, beside the committer's two and the listener's one.
+const POOL_CONNECTIONS: u32 = 8;
+
+/// After how long without use a pooled connection is tried before it is handed out.
+const PING_AFTER: Duration = Duration::from_secs(1);
+
+/// One service's log. Cheap to clone; all clones share the pool, the committer and the listener.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    source: String,
+    database: PgPool,
+    options: PgConnectOptions,
+    committer: Committer,
+    signal: Signal,
+    personal: PersonalKeys,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Log").field("source", &self.inner.source).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Opens the log named `source` in the database at `url` and starts its committer and listener. The
+    /// database is contacted when it is first needed, so that a service starts before its database does.
+    ///
+    /// `master_key` wraps the personal keys (32 bytes).
+    ///
+    /// # Errors
+    /// When the URL cannot be read.
+    pub fn open(source: &str, url: &str, master_key: [u8; 32]) -> Result<Self> {
+        let options: PgConnectOptions = url.parse()?;
+        let options = options.application_name(&format!("mart-{source}"));
+        let database = PgPoolOptions::new()
+            .max_connections(POOL_CONNECTIONS)
+            .acquire_timeout(Duration::from_secs(3))
+            .idle_timeout(Duration::from_secs(60))
+            .test_before_acquire(false)
+            .before_acquire(|connection, usage| {
+                // A ping for each query would cost a round trip; one after a pause finds what a restart of
+                // the server left behind.
+                Box::pin(async move {
+                    if usage.idle_for >= PING_AFTER {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options.clone());
+        let signal = Signal::start(source, database.clone(), options.clone());
+        let committer = Committer::start(options.clone(), signal.clone());
+        let personal = PersonalKeys::new(database.clone(), master_key);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                source: source.to_owned(),
+                database,
+                options,
+                committer,
+                signal,
+                personal,
+            }),
+        })
+    }
+
+    /// Brings the event store's tables to the newest version.
+    ///
+    /// # Errors
+    /// As [`migrations::up`].
+    pub async fn migrate(&self) -> Result<()> {
+        migrations::up(&self.inner.database).await
+    }
+
+    /// The name of the log, part of every checkpoint, header and position token.
+    pub fn source(&self) -> &str {
+        &self.inner.source
+    }
+
+    /// The database of the service.
+    pub fn database(&self) -> &PgPool {
+        &self.inner.database
+    }
+
+    /// How to open a connection of one's own.
+    pub fn connect_options(&self) -> &PgConnectOptions {
+        &self.inner.options
+    }
+
+    /// The group-commit coordinator.
+    pub(crate) fn committer(&self) -> &Committer {
+        &self.inner.committer
+    }
+
+    /// The head of the log and the progress of its readers, as notified.
+    pub fn signal(&self) -> &Signal {
+        &self.inner.signal
+    }
+
+    /// The keys personal data is sealed with.
+    pub fn personal(&self) -> &PersonalKeys {
+        &self.inner.personal
+    }
+}

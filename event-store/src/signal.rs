@@ -1,0 +1,238 @@
+//! One listening connection per database: the head of the log, the progress of its readers, due timers.
+//!
+//! Everyone in the process who waits for one of these shares it. A notification wakes within a
+//! millisecond of the commit; where none comes, a slow poll finds what was missed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::Result;
+
+/// How long the listener waits for a notification before it looks for itself.
+const POLL: Duration = Duration::from_secs(2);
+/// How long it waits before it tries to connect again.
+const RECONNECT: Duration = Duration::from_millis(250);
+
+/// The name of the notifications about progress, sent in the transaction that moves checkpoints.
+pub(crate) const PROGRESS_CHANNEL: &str = "mart_progress";
+/// The name of the notifications about timers that are due at once.
+pub(crate) const TIMER_CHANNEL: &str = "mart_timers";
+const LOG_CHANNEL: &str = "mart_log";
+
+/// One checkpoint's name: subscription, source, partition.
+pub type Checkpoint = (String, String, i16);
+
+/// What is known of a database without asking it.
+#[derive(Clone)]
+pub struct Signal {
+    inner: Arc<Inner>,
+    _guard: Arc<DropGuard>,
+}
+
+struct Inner {
+    source: String,
+    database: PgPool,
+    head: watch::Sender<i64>,
+    listening: watch::Sender<bool>,
+    progress: RwLock<HashMap<Checkpoint, i64>>,
+    progressed: watch::Sender<u64>,
+    timers: Notify,
+}
+
+impl std::fmt::Debug for Signal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Signal").field("source", &self.inner.source).finish_non_exhaustive()
+    }
+}
+
+impl Signal {
+    pub(crate) fn start(source: &str, database: PgPool, options: PgConnectOptions) -> Self {
+        let stop = CancellationToken::new();
+        let inner = Arc::new(Inner {
+            source: source.to_owned(),
+            database,
+            head: watch::channel(0).0,
+            listening: watch::channel(false).0,
+            progress: RwLock::default(),
+            progressed: watch::channel(0).0,
+            timers: Notify::new(),
+        });
+        let listener = Arc::clone(&inner);
+        let token = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = listen(listener, options) => {}
+            }
+        });
+        Self { inner, _guard: Arc::new(stop.drop_guard()) }
+    }
+
+    /// The highest position known to be committed; changes wake the receiver.
+    pub fn head(&self) -> watch::Receiver<i64> {
+        self.inner.head.subscribe()
+    }
+
+    /// Whether the database answers and notifies.
+    pub fn is_listening(&self) -> bool {
+        *self.inner.listening.borrow()
+    }
+
+    /// Tells of a commit this process made itself, ahead of the notification.
+    pub(crate) fn committed(&self, position: i64) {
+        self.inner.head.send_if_modified(|head| {
+            let moved = position > *head;
+            if moved {
+                *head = position;
+            }
+            moved
+        });
+    }
+
+    /// Asks the database for the head and tells everyone.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn refresh(&self) -> Result<i64> {
+        let head = head_of(&self.inner.database).await?;
+        self.committed(head);
+        Ok(head)
+    }
+
+    /// Tells of checkpoints moved by this process.
+    pub(crate) fn progressed(&self, subscription: &str, source: &str, positions: &[(i16, i64)]) {
+        self.inner.note_progress(subscription, source, positions.iter().copied());
+    }
+
+    /// A receiver that wakes whenever a checkpoint moved.
+    pub(crate) fn progress(&self) -> watch::Receiver<u64> {
+        self.inner.progressed.subscribe()
+    }
+
+    /// The last known position of a checkpoint.
+    pub(crate) fn checkpoint(&self, checkpoint: &Checkpoint) -> Option<i64> {
+        self.inner.progress.read().ok()?.get(checkpoint).copied()
+    }
+
+    /// Waits until a timer is due at once.
+    pub(crate) async fn timer(&self) {
+        self.inner.timers.notified().await;
+    }
+
+    /// Wakes whoever waits for timers.
+    pub(crate) fn timers_changed(&self) {
+        self.inner.timers.notify_one();
+    }
+}
+
+impl Inner {
+    fn note_progress(&self, subscription: &str, source: &str, positions: impl Iterator<Item = (i16, i64)>) {
+        if let Ok(mut progress) = self.progress.write() {
+            for (partition, position) in positions {
+                let known = progress
+                    .entry((subscription.to_owned(), source.to_owned(), partition))
+                    .or_insert(position);
+                *known = position.max(*known);
+            }
+        }
+        self.progressed.send_modify(|version| *version += 1);
+    }
+
+    fn note_head(&self, position: i64) {
+        self.head.send_if_modified(|head| {
+            let moved = position > *head;
+            if moved {
+                *head = position;
+            }
+            moved
+        });
+    }
+}
+
+/// The payload of a progress notification: `subscription source partition:position,…`.
+pub(crate) fn progress_payload(subscription: &str, source: &str, positions: &[(i16, i64)]) -> String {
+    let moved: Vec<String> =
+        positions.iter().map(|(partition, position)| format!("{partition}:{position}")).collect();
+    format!("{subscription} {source} {}", moved.join(","))
+}
+
+async fn head_of(database: &PgPool) -> Result<i64> {
+    let head: i64 = sqlx::query_scalar("select coalesce(max(position), 0) from event_store.events")
+        .fetch_one(database)
+        .await?;
+    Ok(head)
+}
+
+async fn listen(inner: Arc<Inner>, options: PgConnectOptions) {
+    loop {
+        match listen_once(&inner, &options).await {
+            Ok(()) => {}
+            Err(error) => {
+                if *inner.listening.borrow() {
+                    tracing::warn!(source = inner.source, %error, "lost the listening connection");
+                }
+                inner.listening.send_replace(false);
+            }
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(Duration::from_secs(3))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(options.clone());
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.listen_all([LOG_CHANNEL, PROGRESS_CHANNEL, TIMER_CHANNEL]).await?;
+    // The tables may not be there yet: a service may be started before it is migrated.
+    if let Ok(head) = head_of(&inner.database).await {
+        inner.note_head(head);
+    }
+    inner.listening.send_replace(true);
+    inner.progressed.send_modify(|version| *version += 1);
+    inner.timers.notify_one();
+    loop {
+        match tokio::time::timeout(POLL, listener.try_recv()).await {
+            Ok(Ok(Some(notification))) => inner.note(notification.channel(), notification.payload()),
+            // The connection broke: what was notified meanwhile is lost, so start over by looking.
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => inner.note_head(head_of(&inner.database).await?),
+        }
+    }
+}
+
+impl Inner {
+    fn note(&self, channel: &str, payload: &str) {
+        match channel {
+            LOG_CHANNEL => {
+                if let Ok(position) = payload.parse() {
+                    self.note_head(position);
+                }
+            }
+            PROGRESS_CHANNEL => {
+                let mut words = payload.split(' ');
+                if let (Some(subscription), Some(source), Some(moved)) =
+                    (words.next(), words.next(), words.next())
+                {
+                    let positions = moved.split(',').filter_map(|pair| {
+                        let (partition, position) = pair.split_once(':')?;
+                        Some((partition.parse().ok()?, position.parse().ok()?))
+                    });
+                    self.note_progress(subscription, source, positions);
+                }
+            }
+            TIMER_CHANNEL => self.timers.notify_one(),
+            other => tracing::debug!(channel = other, "notification of an unknown channel"),
+        }
+    }
+}

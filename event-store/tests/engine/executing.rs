@@ -1,0 +1,297 @@
+//! The command bus: durable, dense, in order, idempotent, and right when processes race.
+
+use event_store::append::CommandKey;
+use event_store::{Context, ExecuteError, Target, feed};
+use futures::future::join_all;
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::account::{Account, AccountCommand, AccountError, bus, log, new_id, open};
+
+fn key(command_id: Uuid, fingerprint: u8) -> CommandKey {
+    CommandKey { command_id, principal: "tester".to_owned(), fingerprint: vec![fingerprint], derived: false }
+}
+
+fn with_key(key: CommandKey) -> Context<Account> {
+    Context { key: Some(key), ..Context::default() }
+}
+
+async fn assert_dense(log: &event_store::Log) {
+    let events = feed::read(log.database(), log.source(), 0, 1_000_000).await.expect("the log has no hole");
+    let mut versions = std::collections::HashMap::new();
+    for event in events {
+        let version = versions.entry(event.aggregate_id.clone()).or_insert(0);
+        *version += 1;
+        assert_eq!(event.sequence, *version, "sequence of {}", event.aggregate_id);
+        assert_eq!(event.partition, event_store::event::partition_of(&event.aggregate_id));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_command_is_in_the_log_and_a_refused_one_leaves_nothing() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let id = new_id();
+    let opened = bus
+        .execute(
+            Target::New(id.clone()),
+            AccountCommand::Open { owner: "ann".to_owned() },
+            Context { with_state: true, ..Context::default() },
+        )
+        .await
+        .expect("accepted");
+    assert_eq!((opened.sequence, opened.position), (1, 1));
+    assert_eq!(opened.aggregate.and_then(|account| account.owner), Some("ann".to_owned()));
+
+    let refused = bus
+        .execute(Target::Existing(id.clone()), AccountCommand::Withdraw { amount: 1 }, Context::default())
+        .await;
+    assert!(matches!(refused, Err(ExecuteError::Refused(AccountError::Overdrawn { balance: 0 }))));
+    assert_eq!(feed::head(log.database()).await.expect("a head"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_commands_on_one_aggregate_are_all_decided_in_order() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let id = new_id();
+    bus.execute(Target::New(id.clone()), AccountCommand::Deposit { amount: 100 }, Context::default())
+        .await
+        .expect("accepted");
+    let withdrawals = (0..300).map(|_| {
+        bus.execute(Target::Existing(id.clone()), AccountCommand::Withdraw { amount: 1 }, Context::default())
+    });
+    let results = join_all(withdrawals).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 100);
+    assert_eq!(bus.load(&id).await.expect("loads").aggregate.balance, 0);
+    assert_dense(&log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_never_both_succeed_from_the_same_version() {
+    let (database, first_log) = log().await;
+    let second_log = open(&database).await;
+    let (first, second) = (bus(&first_log), bus(&second_log));
+    let id = new_id();
+    first
+        .execute(Target::New(id.clone()), AccountCommand::Deposit { amount: 50 }, Context::default())
+        .await
+        .expect("accepted");
+    let mut results = Vec::new();
+    for _ in 0..40 {
+        let withdraw = |bus: &event_store::CommandBus<Account>| {
+            let (bus, id) = (bus.clone(), id.clone());
+            async move {
+                bus.execute(Target::Existing(id), AccountCommand::Withdraw { amount: 1 }, Context::default())
+                    .await
+            }
+        };
+        results.extend(join_all([withdraw(&first), withdraw(&second)]).await);
+    }
+    let accepted = results.iter().filter(|result| result.is_ok()).count();
+    let overdrawn = results
+        .iter()
+        .filter(|result| matches!(result, Err(ExecuteError::Refused(AccountError::Overdrawn { balance: 0 }))))
+        .count();
+    assert_eq!((accepted, overdrawn), (50, 30));
+    assert_dense(&first_log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_from_a_stale_cache_is_decided_anew() {
+    let (database, first_log) = log().await;
+    let second_log = open(&database).await;
+    let (first, second) = (bus(&first_log), bus(&second_log));
+    let id = new_id();
+    let deposit = AccountCommand::Deposit { amount: 1 };
+    first.execute(Target::New(id.clone()), deposit.clone(), Context::default()).await.expect("accepted");
+    first
+        .execute(Target::Existing(id.clone()), AccountCommand::Withdraw { amount: 1 }, Context::default())
+        .await
+        .expect("accepted");
+    // The first process now believes the account to be empty; the second fills it.
+    second.execute(Target::Existing(id.clone()), deposit, Context::default()).await.expect("accepted");
+    first
+        .execute(Target::Existing(id), AccountCommand::Withdraw { amount: 1 }, Context::default())
+        .await
+        .expect("the refusal would have been wrong");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_copies_of_a_command_happen_once() {
+    let (database, first_log) = log().await;
+    let second_log = open(&database).await;
+    let buses = [bus(&first_log), bus(&second_log)];
+    let id = new_id();
+    buses[0]
+        .execute(Target::New(id.clone()), AccountCommand::Deposit { amount: 1 }, Context::default())
+        .await
+        .expect("accepted");
+    let command_id = Uuid::now_v7();
+    let copies = (0..20).map(|copy| {
+        buses[copy % 2].execute(
+            Target::Existing(id.clone()),
+            AccountCommand::Deposit { amount: 10 },
+            with_key(key(command_id, 1)),
+        )
+    });
+    let results = join_all(copies).await;
+    let mut first = 0;
+    for result in results {
+        let committed = result.expect("all copies succeed");
+        assert_eq!((committed.sequence, committed.position), (2, 2));
+        first += usize::from(committed.replayed.is_none());
+    }
+    assert_eq!(first, 1);
+    assert_eq!(buses[0].load(&id).await.expect("loads").aggregate.balance, 11);
+
+    let reused = buses[0]
+        .execute(Target::Existing(id), AccountCommand::Deposit { amount: 10 }, with_key(key(command_id, 2)))
+        .await;
+    assert!(matches!(reused, Err(ExecuteError::KeyReused)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_creation_finds_the_first_aggregate() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let command_id = Uuid::now_v7();
+    let copies = (0..20).map(|_| {
+        bus.execute(
+            Target::New(new_id()),
+            AccountCommand::Open { owner: "bob".to_owned() },
+            with_key(key(command_id, 1)),
+        )
+    });
+    let mut ids: Vec<String> =
+        join_all(copies).await.into_iter().map(|result| result.expect("all succeed").aggregate_id).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(feed::head(log.database()).await.expect("a head"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_command_keeps_its_answer_for_copies() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let id = new_id();
+    let command_id = Uuid::now_v7();
+    let context = || Context {
+        answer: Some(std::sync::Arc::new(|decision: &event_store::execute::Decision<'_, Account>| {
+            match decision {
+                event_store::execute::Decision::Refused(refusal) => {
+                    Some(serde_json::json!(refusal.to_string()).to_string())
+                }
+                event_store::execute::Decision::Accepted { .. } => None,
+            }
+        })),
+        ..with_key(key(command_id, 1))
+    };
+    let withdraw = AccountCommand::Withdraw { amount: 1 };
+    let refused = bus.execute(Target::Existing(id.clone()), withdraw.clone(), context()).await;
+    assert!(matches!(refused, Err(ExecuteError::Refused(AccountError::Overdrawn { .. }))));
+    bus.execute(Target::Existing(id.clone()), AccountCommand::Deposit { amount: 5 }, Context::default())
+        .await
+        .expect("accepted");
+    let copy =
+        bus.execute(Target::Existing(id.clone()), withdraw, context()).await.expect("a replay is no refusal");
+    let first = copy.replayed.expect("known");
+    assert!(first.refused);
+    assert_eq!(first.answer.as_deref(), Some("\"the account holds only 0\""));
+    assert_eq!(bus.load(&id).await.expect("loads").aggregate.balance, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_has_one_owner_and_a_bad_command_never_spoils_the_batch() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let commands = (0..200).map(|n| {
+        let owner = if n % 2 == 0 { format!("owner {n}") } else { "the same".to_owned() };
+        bus.execute(Target::New(new_id()), AccountCommand::Open { owner }, Context::default())
+    });
+    let results = join_all(commands).await;
+    let opened = results.iter().filter(|result| result.is_ok()).count();
+    let taken = results
+        .iter()
+        .filter(|r| matches!(r, Err(ExecuteError::ClaimTaken { scope }) if scope == "owner"))
+        .count();
+    assert_eq!((opened, taken), (101, 99));
+    assert_dense(&log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expected_version_that_moved_on_is_told_and_of_parallel_writers_one_wins() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let id = new_id();
+    bus.execute(Target::New(id.clone()), AccountCommand::Deposit { amount: 1 }, Context::default())
+        .await
+        .expect("accepted");
+    let writers = (0..10).map(|_| {
+        bus.execute(
+            Target::Existing(id.clone()),
+            AccountCommand::Deposit { amount: 1 },
+            Context { expected: Some(1), ..Context::default() },
+        )
+    });
+    let results = join_all(writers).await;
+    let won = results.iter().filter(|result| result.is_ok()).count();
+    let late = results
+        .iter()
+        .filter(|result| matches!(result, Err(ExecuteError::VersionMismatch { current: 2 })))
+        .count();
+    assert_eq!((won, late), (1, 9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_and_its_tail_equal_the_full_replay() {
+    let (database, log) = log().await;
+    let writer = bus(&log);
+    let id = new_id();
+    writer
+        .execute(
+            Target::New(id.clone()),
+            AccountCommand::Open { owner: "cleo".to_owned() },
+            Context::default(),
+        )
+        .await
+        .expect("accepted");
+    for _ in 0..250 {
+        writer
+            .execute(Target::Existing(id.clone()), AccountCommand::Deposit { amount: 3 }, Context::default())
+            .await
+            .expect("accepted");
+    }
+    let stored = loop {
+        let row = sqlx::query("select last_sequence, payload::text as payload from event_store.snapshots")
+            .fetch_optional(log.database())
+            .await
+            .expect("readable");
+        match row {
+            Some(row) => break row,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    assert!(stored.get::<i64, _>("last_sequence") >= 100);
+    assert!(
+        !stored.get::<String, _>("payload").contains("cleo"),
+        "a snapshot holds no personal data in clear"
+    );
+    let from_snapshot = bus(&open(&database).await).load(&id).await.expect("loads");
+    assert!(from_snapshot.snapshot > 0);
+    sqlx::query("delete from event_store.snapshots").execute(log.database()).await.expect("deleted");
+    let replayed = bus(&open(&database).await).load(&id).await.expect("loads");
+    assert_eq!((replayed.aggregate, replayed.version), (from_snapshot.aggregate, from_snapshot.version));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_effect_holds_writes_nothing() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let kept = bus
+        .execute(Target::Existing(new_id()), AccountCommand::Keep, Context::default())
+        .await
+        .expect("accepted");
+    assert_eq!((kept.sequence, kept.position), (0, 0));
+    assert_eq!(feed::head(log.database()).await.expect("a head"), 0);
+}
