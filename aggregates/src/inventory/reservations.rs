@@ -1,0 +1,1 @@
+//! Joins this context with others.
