@@ -268,7 +268,10 @@ impl StockItem {
         // A new revision is answered even when it changes nothing: the order waits for the answer.
         let known = self.reservations.get(&reservation).map(|found| found.revision);
         let answered = quantity == held && known == Some(revision);
-        Ok(if answered { Vec::new() } else { vec![adjusted] })
+        if answered {
+            return Ok(Vec::new());
+        }
+        Ok([adjusted].into_iter().chain(self.close_when_free(levels)).collect())
     }
 
     /// A reservation that expired, or was forgotten, is made again if it can be.

@@ -26,7 +26,7 @@ pub enum Payment {
     /// Closed before it was opened: the order ended first.
     NeverOpened,
     /// The order can be paid, or could.
-    Opened(Account),
+    Opened(Box<Account>),
 }
 
 /// What is known of a payment.
@@ -151,7 +151,7 @@ impl Payment {
     fn evolve(&mut self, event: PaymentEvent) {
         match event {
             PaymentEvent::PaymentOpened { order_id, user_id, amount } => {
-                *self = Self::Opened(Account {
+                *self = Self::Opened(Box::new(Account {
                     order_id,
                     user_id,
                     amount,
@@ -160,7 +160,7 @@ impl Payment {
                     refunds: BTreeMap::new(),
                     closing: false,
                     closed: false,
-                });
+                }));
             }
             PaymentEvent::PaymentAmountChanged { amount, .. } => {
                 self.change(|account| account.amount = amount)
