@@ -1,0 +1,340 @@
+//! What can be set, as flags and as environment variables of the same names, with defaults that need neither.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::decimal::Decimal;
+use crate::headers::HeaderOptions;
+use crate::limits::RateLimits;
+use crate::server::ServerOptions;
+use crate::telemetry::LogFormat;
+
+/// A part of the mart with a database, a log and a topic of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub enum Service {
+    /// Users and sessions.
+    Users,
+    /// Products.
+    Catalog,
+    /// Stock.
+    Inventory,
+    /// Carts.
+    Carts,
+    /// Orders and checkout.
+    Orders,
+    /// Payments.
+    Payments,
+    /// Mail and text messages.
+    Notifications,
+    /// The ledger.
+    Accounting,
+}
+
+impl Service {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Users,
+        Self::Catalog,
+        Self::Inventory,
+        Self::Carts,
+        Self::Orders,
+        Self::Payments,
+        Self::Notifications,
+        Self::Accounting,
+    ];
+
+    /// Its name in URLs, topics, databases and variables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Users => "users",
+            Self::Catalog => "catalog",
+            Self::Inventory => "inventory",
+            Self::Carts => "carts",
+            Self::Orders => "orders",
+            Self::Payments => "payments",
+            Self::Notifications => "notifications",
+            Self::Accounting => "accounting",
+        }
+    }
+
+    /// Its database on a server that all services share.
+    pub fn database(self) -> String {
+        format!("mart_{}", self.name())
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// One service or `all`, on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection {
+    /// Every service.
+    All,
+    /// This one.
+    One(Service),
+}
+
+impl FromStr for Selection {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let named = Service::ALL.into_iter().find(|service| service.name() == text);
+        named.map(Self::One).ok_or_else(|| {
+            let names = Service::ALL.map(Service::name).join(", ");
+            format!("there is no service `{text}`: name some of {names}, or all")
+        })
+    }
+}
+
+impl Selection {
+    /// The services that a list of selections means, each once, in the order of [`Service::ALL`].
+    pub fn services(selections: &[Self]) -> Vec<Service> {
+        let selected = |service: &Service| {
+            selections.iter().any(|selection| match selection {
+                Self::All => true,
+                Self::One(one) => one == service,
+            })
+        };
+        Service::ALL.into_iter().filter(selected).collect()
+    }
+}
+
+/// Where the logs and read models are.
+#[derive(Debug, Clone, Args)]
+pub struct StorageOptions {
+    /// Folder for keys, and for the database when no server is given
+    #[arg(long, env = "MART_DATA_DIR", default_value = ".mart", value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+
+    /// PostgreSQL server for all services, each in a database mart_<service>; MART_DATABASE_URL_<SERVICE> gives
+    /// one service a database elsewhere [default: a private server in the data folder]
+    #[arg(long, env = "MART_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<SecretString>,
+}
+
+/// The databases of the services, as far as they were given.
+#[derive(Debug, Clone, Default)]
+pub struct DatabaseUrls {
+    server: Option<SecretString>,
+    services: BTreeMap<Service, SecretString>,
+}
+
+impl DatabaseUrls {
+    /// With a server for the services that have no URL of their own.
+    pub fn new(server: Option<SecretString>, services: BTreeMap<Service, SecretString>) -> Self {
+        Self { server, services }
+    }
+
+    /// The same, with a server for those services that none was given for.
+    #[must_use]
+    pub fn or_server(self, server_url: String) -> Self {
+        Self { server: self.server.or_else(|| Some(server_url.into())), ..self }
+    }
+
+    /// The database of a service; `None` when no server was given for it.
+    pub fn url(&self, service: Service) -> Option<SecretString> {
+        let own = self.services.get(&service).cloned();
+        own.or_else(|| {
+            let server = self.server.as_ref()?.expose_secret();
+            Some(embedded::postgres::database_url(server, &service.database()).into())
+        })
+    }
+
+    /// The server on which the databases of services may have to be made.
+    pub fn server(&self) -> Option<&SecretString> {
+        self.server.as_ref()
+    }
+
+    /// Whether a service has a URL of its own: its database is then not ours to make.
+    pub fn has_own(&self, service: Service) -> bool {
+        self.services.contains_key(&service)
+    }
+}
+
+impl StorageOptions {
+    /// The databases that were given, by the flag and the variables.
+    pub fn database_urls(&self) -> DatabaseUrls {
+        let own = |service: Service| {
+            let variable = format!("MART_DATABASE_URL_{}", service.name().to_uppercase());
+            let url = std::env::var(variable).ok().filter(|url| !url.is_empty())?;
+            Some((service, SecretString::from(url)))
+        };
+        DatabaseUrls::new(self.database_url.clone(), Service::ALL.into_iter().filter_map(own).collect())
+    }
+
+    /// The key that signs access tokens.
+    pub fn token_key(&self) -> PathBuf {
+        self.data_dir.join("keys/token.pem")
+    }
+}
+
+/// Where the events go.
+#[derive(Debug, Clone, Args)]
+pub struct BrokerOptions {
+    /// Kafka brokers, separated by commas [default: a broker in this process]
+    #[arg(long, env = "MART_KAFKA_BROKERS", value_name = "HOST:PORT,…")]
+    pub kafka_brokers: Option<String>,
+
+    /// Port on 127.0.0.1 that leads to the broker in this process [default: any free one]
+    #[arg(long, env = "MART_BROKER_PORT", value_name = "PORT")]
+    pub broker_port: Option<u16>,
+}
+
+/// Where requests come in, and what they may do.
+#[derive(Debug, Clone, Args)]
+pub struct ListenOptions {
+    /// Address for HTTP
+    #[arg(long, env = "MART_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    pub http_addr: SocketAddr,
+
+    /// Address for gRPC [default: none is served]
+    #[arg(long, env = "MART_GRPC_ADDR", value_name = "ADDRESS:PORT")]
+    pub grpc_addr: Option<SocketAddr>,
+
+    /// How long an access token is valid
+    #[arg(long, env = "MART_ACCESS_TOKEN_TTL", default_value = "15m", value_parser = duration, value_name = "TIME")]
+    pub access_token_ttl: Duration,
+
+    /// Limits on log-ins and registrations: off, or such as login=10/m,register_address=20/h
+    #[arg(
+        long,
+        env = "MART_RATE_LIMITS",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "LIMITS"
+    )]
+    pub rate_limits: RateLimits,
+
+    /// A gateway stands before: it ends TLS, and its X-Forwarded-For names the client
+    #[arg(long, env = "MART_BEHIND_GATEWAY")]
+    pub behind_gateway: bool,
+}
+
+impl ListenOptions {
+    /// The limits of the HTTP server.
+    pub fn server(&self) -> ServerOptions {
+        ServerOptions {
+            headers: HeaderOptions { behind_tls: self.behind_gateway },
+            ..ServerOptions::default()
+        }
+    }
+}
+
+/// The calls to the world outside.
+#[derive(Debug, Clone, Args)]
+pub struct OutwardOptions {
+    /// How long stock is kept for an order that is not paid
+    #[arg(long, env = "MART_PAY_WITHIN", default_value = "15m", value_parser = duration, value_name = "TIME")]
+    pub pay_within: Duration,
+
+    /// Who takes payments: simulated, or with a rate of approval such as simulated:0.9
+    #[arg(long, env = "MART_GATEWAY", default_value = "simulated", value_name = "GATEWAY")]
+    pub gateway: Gateway,
+
+    /// Server for mail, such as smtps://user:password@mail.example.org [default: into files in the data folder]
+    #[arg(long, env = "MART_SMTP_URL", value_name = "URL", hide_env_values = true)]
+    pub smtp_url: Option<SecretString>,
+
+    /// Sender of mail
+    #[arg(
+        long,
+        env = "MART_MAIL_FROM",
+        default_value = "Online Mart <mart@localhost>",
+        value_name = "ADDRESS"
+    )]
+    pub mail_from: String,
+}
+
+/// Who takes payments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Gateway {
+    /// Nobody: payments are approved at this rate, in thousandths.
+    Simulated {
+        /// 1000 approves everything but the test cards that are to be declined.
+        approved_per_mille: u16,
+    },
+}
+
+impl FromStr for Gateway {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || {
+            format!("there is no gateway `{text}`: write simulated, or simulated:0.9 for a rate of approval")
+        };
+        let (name, rate) = text.split_once(':').unwrap_or((text, "1"));
+        if name != "simulated" {
+            return Err(bad());
+        }
+        let per_mille = Decimal::from(rate.to_owned()).minor(3).map_err(|_| bad())?;
+        let approved_per_mille =
+            u16::try_from(per_mille).ok().filter(|rate| *rate <= 1000).ok_or_else(bad)?;
+        Ok(Self::Simulated { approved_per_mille })
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+pub struct LogOptions {
+    /// What to log, such as info,api=debug
+    #[arg(long, env = "MART_LOG", global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// How to log
+    #[arg(long, env = "MART_LOG_FORMAT", global = true, value_enum, default_value = "compact")]
+    pub log_format: LogFormat,
+}
+
+/// Reads `15m`, `90s` or `1h 30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write a time such as 90s or 15m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_selected_by_name_or_all_at_once() {
+        let selections = ["orders", "carts", "orders"].map(|name| name.parse().expect("it is a service"));
+        assert_eq!(Selection::services(&selections), [Service::Carts, Service::Orders]);
+        assert_eq!(Selection::services(&[Selection::All]), Service::ALL);
+        assert!("order".parse::<Selection>().is_err());
+    }
+
+    #[test]
+    fn a_service_has_its_own_database_or_one_on_the_shared_server() {
+        let own =
+            BTreeMap::from([(Service::Users, SecretString::from("postgres://other/people".to_owned()))]);
+        let urls = DatabaseUrls::new(Some("postgres://u@h/postgres?host=/x".to_owned().into()), own);
+        let url = |service| urls.url(service).map(|url| url.expose_secret().to_owned());
+        assert_eq!(url(Service::Users).as_deref(), Some("postgres://other/people"));
+        assert_eq!(url(Service::Orders).as_deref(), Some("postgres://u@h/mart_orders?host=/x"));
+        assert!(DatabaseUrls::default().url(Service::Orders).is_none());
+        assert!(!format!("{urls:?}").contains("people"));
+    }
+
+    #[test]
+    fn gateways_have_rates_of_approval() {
+        assert_eq!("simulated".parse(), Ok(Gateway::Simulated { approved_per_mille: 1000 }));
+        assert_eq!("simulated:0.9".parse(), Ok(Gateway::Simulated { approved_per_mille: 900 }));
+        for wrong in ["", "simulated:1.1", "simulated:-0.1", "simulated:x", "other"] {
+            assert!(wrong.parse::<Gateway>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The OpenAPI document, made of the handlers' own annotations, the pages that show it, and the routes that say
+//! how the mart is.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::{Json, routing::get};
+use futures::future::BoxFuture;
+use serde::Serialize;
+use utoipa::openapi::OpenApi as OpenApiDocument;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::problem::{Problem, ProblemBody};
+use crate::telemetry;
+
+/// Where the document is.
+pub const DOCUMENT_PATH: &str = "/v1/openapi.json";
+
+/// The text format of Prometheus.
+const METRICS_MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Online Mart",
+        description = "An event-sourced online mart. Every write answers with `Mart-Position`; every refusal is a problem document (RFC 9457) with a stable `code`."
+    ),
+    components(schemas(ProblemBody)),
+    modifiers(&BearerToken)
+)]
+struct Document;
+
+struct BearerToken;
+
+impl Modify for BearerToken {
+    fn modify(&self, document: &mut OpenApiDocument) {
+        let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Whether the mart can do its work, as `/readyz` says it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Readiness {
+    /// Whether requests should come here.
+    pub ready: bool,
+    /// What is not as it should be, in words; a broker that is down is named here and the mart is ready.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<String>,
+}
+
+/// Looks at everything that readiness depends on.
+pub type ReadinessCheck = Arc<dyn Fn() -> BoxFuture<'static, Readiness> + Send + Sync>;
+
+/// What this is.
+#[derive(Debug, Serialize, ToSchema)]
+struct Information {
+    name: &'static str,
+    version: &'static str,
+    docs: &'static str,
+}
+
+/// Says what this is and where it is described.
+#[utoipa::path(get, path = "/", tag = "mart", responses((status = OK, body = Information)))]
+async fn information() -> Json<Information> {
+    Json(Information { name: "Online Mart", version: env!("CARGO_PKG_VERSION"), docs: "/docs" })
+}
+
+/// Says that the process is alive.
+#[utoipa::path(get, path = "/livez", tag = "mart", responses((status = OK, description = "alive")))]
+async fn live() -> &'static str {
+    "alive\n"
+}
+
+/// All routes with the document's frame: give it the routes of the services.
+pub fn document(routes: OpenApiRouter) -> OpenApiRouter {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(information))
+        .routes(routes!(live))
+        .merge(routes)
+}
+
+/// Makes a router of all routes, with the pages, the document, `/readyz` and `/metrics`.
+pub fn router(routes: OpenApiRouter, readiness: ReadinessCheck) -> Router {
+    let (router, document) = document(routes).split_for_parts();
+    let ready = move || {
+        let readiness = Arc::clone(&readiness);
+        async move { answer_readiness(readiness().await) }
+    };
+    router
+        .route("/readyz", get(ready))
+        .route(
+            "/metrics",
+            get(|| async { ([(CONTENT_TYPE, METRICS_MEDIA_TYPE)], telemetry::render_metrics()) }),
+        )
+        .merge(SwaggerUi::new("/docs").url(DOCUMENT_PATH, document))
+}
+
+fn answer_readiness(readiness: Readiness) -> Response {
+    if readiness.ready {
+        return Json(readiness).into_response();
+    }
+    Problem::service_unavailable("not ready yet").with_error("degraded", readiness.degraded).into_response()
+}

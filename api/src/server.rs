@@ -1,0 +1,194 @@
+//! Serving: hyper with time limits on everything that a client can draw out, and an end without cut answers.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::extract::BODY_MAX_BYTES;
+use crate::headers::{self, HeaderOptions};
+use crate::problem::{self, Problem};
+use crate::{request_id, telemetry};
+
+/// The pause after a failed `accept`, such as one without free file descriptors: trying at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long and how much.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerOptions {
+    /// How long a client may take to send the head of a request, and to begin the next one.
+    pub header_read_timeout: Duration,
+    /// The most bytes of the head of a request.
+    pub head_max_bytes: usize,
+    /// How long a request may take until its answer begins.
+    pub request_timeout: Duration,
+    /// Requests that are worked on at the same time; more are refused at once.
+    pub concurrent_requests: usize,
+    /// Connections that are open at the same time; more wait in the system's queue.
+    pub connections: usize,
+    /// How long requests in progress may take to end when the server stops.
+    pub drain_within: Duration,
+    /// What goes into the security headers.
+    pub headers: HeaderOptions,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            header_read_timeout: Duration::from_secs(10),
+            head_max_bytes: 64 * 1024,
+            request_timeout: Duration::from_secs(30),
+            concurrent_requests: 1024,
+            connections: 8192,
+            drain_within: Duration::from_secs(20),
+            headers: HeaderOptions::default(),
+        }
+    }
+}
+
+/// Why a server could not begin to listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// Another program listens there.
+    #[error("{0} is taken: stop what listens there, or choose another address with --http-addr")]
+    AddressTaken(SocketAddr),
+    /// The address is not ours, or the port needs more rights.
+    #[error("cannot listen on {address}: choose another address with --http-addr")]
+    Listen {
+        /// The wanted address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Where the other end of the connection is: the client, or the gateway before us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddress(pub SocketAddr);
+
+/// Begins to listen, so that a taken port is told before anything else is started.
+///
+/// # Errors
+/// [`ServerError`], in one sentence that says what to do.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ServerError::AddressTaken(address),
+        _ => ServerError::Listen { address, source },
+    })
+}
+
+/// Puts everything around the routes that every request needs: the request id and the log, security headers,
+/// problem documents, and the limits.
+pub fn edge(routes: Router, options: &ServerOptions) -> Router {
+    let limits = Limits {
+        slots: Arc::new(Semaphore::new(options.concurrent_requests)),
+        timeout: options.request_timeout,
+    };
+    routes
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(middleware::from_fn_with_state(limits, within_limits))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(problem::dress_refusals))
+        .layer(middleware::from_fn_with_state(options.headers, headers::secure))
+        .layer(middleware::from_fn(telemetry::observe))
+        .layer(middleware::from_fn(request_id::assign))
+}
+
+#[derive(Debug, Clone)]
+struct Limits {
+    slots: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+/// Refuses what is too much at once, and gives up on what takes too long.
+async fn within_limits(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+    let Ok(_slot) = limits.slots.try_acquire() else {
+        return Problem::service_unavailable("too many requests at once: try again").into_response();
+    };
+    match tokio::time::timeout(limits.timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::service_unavailable("no answer in time: try again").into_response(),
+    }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let message = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+    tracing::error!(panic = message, "a request handler panicked");
+    Problem::internal_unlogged().into_response()
+}
+
+/// Serves until `stop` is cancelled, then takes no new connections and lets the requests in progress end.
+pub async fn serve(listener: TcpListener, router: Router, options: ServerOptions, stop: CancellationToken) {
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Semaphore::new(options.connections));
+    loop {
+        let accept = async {
+            let slot = Arc::clone(&connections).acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = graceful.watch(connection(stream, peer, router.clone(), &options));
+                tokio::spawn(async move {
+                    // A client that goes away in the middle is nothing to tell anybody.
+                    let _ = connection.await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(options.drain_within, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests in progress were cut off: they took too long to end");
+    }
+}
+
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    options: &ServerOptions,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + 'static {
+    // Answers are small and written at once: waiting to fill a packet only delays them.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(PeerAddress(peer));
+        let answer = router.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_read_timeout)
+        .max_buf_size(options.head_max_bytes)
+        .serve_connection(TokioIo::new(stream), service)
+}
