@@ -284,6 +284,14 @@ proptest! {
         }
         mart.drain();
 
+        // What a snapshot keeps is what it gives back.
+        let kept = serde_json::to_string(&(&mart.order, &mart.payment, &mart.stock)).expect("states are kept");
+        let given = serde_json::from_str::<(Order, Payment, [StockItem; 2])>(&kept).expect("and given back");
+        prop_assert!(given == (mart.order.clone(), mart.payment.clone(), mart.stock.clone()));
+        let kept = serde_json::to_string(&(&mart.orders, &mart.payments)).expect("events are kept");
+        let given: (Vec<OrderEvent>, Vec<PaymentEvent>) = serde_json::from_str(&kept).expect("and given back");
+        prop_assert!(given == (mart.orders.clone(), mart.payments.clone()));
+
         let captures = mart.payments.iter().filter(|event| matches!(event, PaymentEvent::PaymentCaptured { .. }));
         prop_assert!(captures.count() <= 1);
         let (captured, refunded) = mart

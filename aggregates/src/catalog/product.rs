@@ -195,14 +195,16 @@ impl Product {
                 self.change(|details| details.categories = categories);
             }
             ProductEvent::ProductWithdrawn => {
-                if let Self::Listed(details) = std::mem::take(self) {
-                    *self = Self::Withdrawn(details);
-                }
+                *self = match std::mem::take(self) {
+                    Self::Listed(details) => Self::Withdrawn(details),
+                    other => other,
+                };
             }
             ProductEvent::ProductRelisted => {
-                if let Self::Withdrawn(details) = std::mem::take(self) {
-                    *self = Self::Listed(details);
-                }
+                *self = match std::mem::take(self) {
+                    Self::Withdrawn(details) => Self::Listed(details),
+                    other => other,
+                };
             }
             ProductEvent::ProductDiscontinued => *self = Self::Discontinued,
         }

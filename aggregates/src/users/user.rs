@@ -164,14 +164,16 @@ impl User {
             UserEvent::RoleGranted { role } => self.change(|account| account.role = role),
             UserEvent::RoleRevoked { role: _ } => self.change(|account| account.role = Role::Customer),
             UserEvent::UserDisabled => {
-                if let Self::Active(account) = std::mem::take(self) {
-                    *self = Self::Disabled(account);
-                }
+                *self = match std::mem::take(self) {
+                    Self::Active(account) => Self::Disabled(account),
+                    other => other,
+                };
             }
             UserEvent::UserEnabled => {
-                if let Self::Disabled(account) = std::mem::take(self) {
-                    *self = Self::Active(account);
-                }
+                *self = match std::mem::take(self) {
+                    Self::Disabled(account) => Self::Active(account),
+                    other => other,
+                };
             }
             UserEvent::UserErased { user_id: _ } => *self = Self::Erased,
             UserEvent::SessionStarted { session_id, refresh_hash, expires_at } => self.change(|account| {
