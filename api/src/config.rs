@@ -11,7 +11,6 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::decimal::Decimal;
-use crate::headers::HeaderOptions;
 use crate::limits::RateLimits;
 use crate::server::ServerOptions;
 use crate::telemetry::LogFormat;
@@ -220,17 +219,14 @@ pub struct ListenOptions {
     pub rate_limits: RateLimits,
 
     /// A gateway stands before: it ends TLS, and its X-Forwarded-For names the client
-    #[arg(long, env = "MART_BEHIND_GATEWAY")]
+    #[arg(long, env = "MART_BEHIND_GATEWAY", value_parser = clap::builder::FalseyValueParser::new())]
     pub behind_gateway: bool,
 }
 
 impl ListenOptions {
     /// The limits of the HTTP server.
     pub fn server(&self) -> ServerOptions {
-        ServerOptions {
-            headers: HeaderOptions { behind_tls: self.behind_gateway },
-            ..ServerOptions::default()
-        }
+        ServerOptions { behind_gateway: self.behind_gateway, ..ServerOptions::default() }
     }
 }
 

@@ -3,13 +3,15 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
@@ -46,8 +48,8 @@ pub struct ServerOptions {
     pub connections: usize,
     /// How long requests in progress may take to end when the server stops.
     pub drain_within: Duration,
-    /// What goes into the security headers.
-    pub headers: HeaderOptions,
+    /// Whether only a gateway of ours connects: it ends TLS, and names the client in `X-Forwarded-For`.
+    pub behind_gateway: bool,
 }
 
 impl Default for ServerOptions {
@@ -59,7 +61,7 @@ impl Default for ServerOptions {
             concurrent_requests: 1024,
             connections: 8192,
             drain_within: Duration::from_secs(20),
-            headers: HeaderOptions::default(),
+            behind_gateway: false,
         }
     }
 }
@@ -82,9 +84,28 @@ pub enum ServerError {
     },
 }
 
-/// Where the other end of the connection is: the client, or the gateway before us.
+/// Where the client is. A request that came over no connection, as in tests, is from nowhere: `0.0.0.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerAddress(pub SocketAddr);
+pub struct ClientAddress(pub IpAddr);
+
+impl ClientAddress {
+    /// The other end of the connection; or behind a gateway what that added to `X-Forwarded-For`, which is the
+    /// last entry: the ones before come from the client, who can write anything.
+    fn of(headers: &HeaderMap, peer: SocketAddr, behind_gateway: bool) -> Self {
+        let last =
+            headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
+        let named = last.and_then(|text| text.rsplit(',').next()?.trim().parse().ok());
+        Self(named.filter(|_| behind_gateway).unwrap_or(peer.ip()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().copied().unwrap_or(Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED))))
+    }
+}
 
 /// Begins to listen, so that a taken port is told before anything else is started.
 ///
@@ -104,12 +125,13 @@ pub fn edge(routes: Router, options: &ServerOptions) -> Router {
         slots: Arc::new(Semaphore::new(options.concurrent_requests)),
         timeout: options.request_timeout,
     };
+    let headers = HeaderOptions { behind_tls: options.behind_gateway };
     routes
         .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(middleware::from_fn_with_state(limits, within_limits))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(problem::dress_refusals))
-        .layer(middleware::from_fn_with_state(options.headers, headers::secure))
+        .layer(middleware::from_fn_with_state(headers, headers::secure))
         .layer(middleware::from_fn(telemetry::observe))
         .layer(middleware::from_fn(request_id::assign))
 }
@@ -180,9 +202,11 @@ fn connection(
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + 'static {
     // Answers are small and written at once: waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
+    let behind_gateway = options.behind_gateway;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(PeerAddress(peer));
+        let client = ClientAddress::of(request.headers(), peer, behind_gateway);
+        request.extensions_mut().insert(client);
         let answer = router.clone().oneshot(request);
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
@@ -191,4 +215,20 @@ fn connection(
         .header_read_timeout(options.header_read_timeout)
         .max_buf_size(options.head_max_bytes)
         .serve_connection(TokioIo::new(stream), service)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_gateway_is_believed_where_the_client_is() {
+        let peer = SocketAddr::from(([192, 0, 2, 1], 4711));
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "10.0.0.1, 198.51.100.7".parse().expect("a header"));
+        let client = IpAddr::from([198, 51, 100, 7]);
+        assert_eq!(ClientAddress::of(&headers, peer, true), ClientAddress(client));
+        assert_eq!(ClientAddress::of(&headers, peer, false), ClientAddress(peer.ip()));
+        assert_eq!(ClientAddress::of(&HeaderMap::new(), peer, true), ClientAddress(peer.ip()));
+    }
 }
