@@ -41,10 +41,13 @@ pub struct ClaimChange {
     pub take: bool,
 }
 
+/// The names an event takes or gives up, told from the state before the command and the event.
+pub type Claims<A> = fn(&A, &<A as Aggregate>::Event) -> Vec<ClaimChange>;
+
 /// What the engine must know of an aggregate beside cqrs-es's trait.
 pub struct Behaviour<A: Aggregate> {
-    /// The names an event takes or gives up, told from the state before the command and the event.
-    pub claims: Option<fn(&A, &A::Event) -> Vec<ClaimChange>>,
+    /// The names its events take or give up.
+    pub claims: Option<Claims<A>>,
     /// The personal fields of an event type.
     pub personal_fields: fn(&str) -> &'static [&'static str],
     /// Whose key seals the personal fields of an event.
@@ -270,5 +273,23 @@ where
     /// When the log cannot be read.
     pub async fn load(&self, aggregate_id: &str) -> Result<Loaded<A>> {
         self.inner.loader.load(aggregate_id).await
+    }
+
+    /// An event of the log as the domain knows it today.
+    pub(crate) fn decode(&self, recorded: &crate::Recorded) -> Result<A::Event> {
+        loader::decode(recorded, &self.inner.behaviour)
+    }
+
+    /// New events as they are stored.
+    pub(crate) async fn serialise(
+        &self,
+        id: &str,
+        events: &[A::Event],
+        metadata: &std::collections::HashMap<String, String>,
+    ) -> Result<Vec<crate::NewEvent>> {
+        let origin = serde_json::to_value(metadata).and_then(serde_json::from_value);
+        let origin = origin
+            .map_err(|source| Error::Decode { what: "the metadata of a command".to_owned(), source })?;
+        runner::serialise(&self.inner.log, &self.inner.behaviour, id, events, &origin).await
     }
 }

@@ -9,25 +9,25 @@
 //! knows no HTTP either.
 
 pub mod append;
-//M pub mod broker;
-//M pub mod checkpoints;
+pub mod broker;
+pub mod checkpoints;
 pub mod commands;
 pub mod committer;
-//M pub mod cqrs;
+pub mod cqrs;
 pub mod event;
 pub mod execute;
 pub mod feed;
-//M pub mod lease;
+pub mod lease;
 pub mod log;
 pub mod migrations;
-//M pub mod parked;
+pub mod parked;
 pub mod personal;
-//M pub mod read_your_writes;
-//M pub mod relay;
+pub mod read_your_writes;
+pub mod relay;
 pub mod signal;
 pub mod snapshots;
-//M pub mod subscription;
-//M pub mod timers;
+pub mod subscription;
+pub mod timers;
 
 mod error;
 

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
 use crate::committer::Committer;
+use crate::lease::Leases;
 use crate::personal::PersonalKeys;
 use crate::signal::Signal;
 use crate::{Result, migrations};
@@ -30,6 +31,7 @@ struct Inner {
     committer: Committer,
     signal: Signal,
     personal: PersonalKeys,
+    leases: Leases,
 }
 
 impl std::fmt::Debug for Log {
@@ -68,6 +70,7 @@ impl Log {
         let signal = Signal::start(source, database.clone(), options.clone());
         let committer = Committer::start(options.clone(), signal.clone());
         let personal = PersonalKeys::new(database.clone(), master_key);
+        let leases = Leases::start(database.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 source: source.to_owned(),
@@ -76,6 +79,7 @@ impl Log {
                 committer,
                 signal,
                 personal,
+                leases,
             }),
         })
     }
@@ -116,5 +120,10 @@ impl Log {
     /// The keys personal data is sealed with.
     pub fn personal(&self) -> &PersonalKeys {
         &self.inner.personal
+    }
+
+    /// Who of the processes on this database does what must be done once.
+    pub fn leases(&self) -> &Leases {
+        &self.inner.leases
     }
 }

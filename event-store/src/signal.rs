@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::Result;
@@ -42,7 +42,7 @@ struct Inner {
     listening: watch::Sender<bool>,
     progress: RwLock<HashMap<Checkpoint, i64>>,
     progressed: watch::Sender<u64>,
-    timers: Notify,
+    timers: watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for Signal {
@@ -61,7 +61,7 @@ impl Signal {
             listening: watch::channel(false).0,
             progress: RwLock::default(),
             progressed: watch::channel(0).0,
-            timers: Notify::new(),
+            timers: watch::channel(0).0,
         });
         let listener = Arc::clone(&inner);
         let token = stop.clone();
@@ -120,14 +120,9 @@ impl Signal {
         self.inner.progress.read().ok()?.get(checkpoint).copied()
     }
 
-    /// Waits until a timer is due at once.
-    pub(crate) async fn timer(&self) {
-        self.inner.timers.notified().await;
-    }
-
-    /// Wakes whoever waits for timers.
-    pub(crate) fn timers_changed(&self) {
-        self.inner.timers.notify_one();
+    /// A receiver that wakes whenever a timer was set that is due at once.
+    pub(crate) fn timers(&self) -> watch::Receiver<u64> {
+        self.inner.timers.subscribe()
     }
 }
 
@@ -199,7 +194,7 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
     }
     inner.listening.send_replace(true);
     inner.progressed.send_modify(|version| *version += 1);
-    inner.timers.notify_one();
+    inner.timers.send_modify(|version| *version += 1);
     loop {
         match tokio::time::timeout(POLL, listener.try_recv()).await {
             Ok(Ok(Some(notification))) => inner.note(notification.channel(), notification.payload()),
@@ -231,7 +226,7 @@ impl Inner {
                     self.note_progress(subscription, source, positions);
                 }
             }
-            TIMER_CHANNEL => self.timers.notify_one(),
+            TIMER_CHANNEL => self.timers.send_modify(|version| *version += 1),
             other => tracing::debug!(channel = other, "notification of an unknown channel"),
         }
     }

@@ -9,7 +9,7 @@ use dashmap::mapref::entry::Entry;
 use rand::Rng;
 use uuid::Uuid;
 
-use super::{Behaviour, ClaimChange, Committed, Decision, ExecuteError, Inner, Loaded, Pending};
+use super::{Behaviour, ClaimChange, Committed, Context, Decision, ExecuteError, Inner, Loaded, Pending};
 use crate::append::{Append, Claim, Outcome};
 use crate::log::Log;
 use crate::snapshots::{self, SNAPSHOT_EVERY};
@@ -234,7 +234,7 @@ where
             .map(|change| claim(&inner.log, change))
             .collect();
     }
-    match serialise(&inner.log, &inner.behaviour, id, &events, &pending).await {
+    match serialise(&inner.log, &inner.behaviour, id, &events, &origin(&pending.context)).await {
         Ok(events) => append.events = events,
         Err(error) => return Err((pending, error)),
     }
@@ -283,12 +283,25 @@ fn claim(log: &Log, change: ClaimChange) -> Claim {
     }
 }
 
-async fn serialise<A: Aggregate>(
+fn origin<A: Aggregate>(context: &Context<A>) -> Metadata {
+    Metadata {
+        event_id: None,
+        command_id: context.key.as_ref().map(|key| key.command_id),
+        correlation_id: context.correlation_id,
+        causation_id: context.causation_id,
+        actor: context.actor,
+        person: None,
+        traceparent: context.traceparent.clone(),
+    }
+}
+
+/// New events as they are stored: personal fields sealed, each with an identity of its own.
+pub(super) async fn serialise<A: Aggregate>(
     log: &Log,
     behaviour: &Behaviour<A>,
     id: &str,
     events: &[A::Event],
-    pending: &Pending<A>,
+    origin: &Metadata,
 ) -> Result<Vec<NewEvent>> {
     let mut serialised = Vec::with_capacity(events.len());
     for event in events {
@@ -304,16 +317,7 @@ async fn serialise<A: Aggregate>(
                 value.to_string()
             }
         };
-        let context = &pending.context;
-        let metadata = Metadata {
-            event_id: Some(Uuid::now_v7()),
-            command_id: context.key.as_ref().map(|key| key.command_id),
-            correlation_id: context.correlation_id,
-            causation_id: context.causation_id,
-            actor: context.actor,
-            person,
-            traceparent: context.traceparent.clone(),
-        };
+        let metadata = Metadata { event_id: Some(Uuid::now_v7()), person, ..origin.clone() };
         let metadata = serde_json::to_string(&metadata).map_err(encode)?;
         let event_version = event.event_version();
         serialised.push(NewEvent { event_type, event_version, payload, metadata });

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Account {
-    pub balance: i64,
-    pub owner: Option<String>,
-    pub deposits: u64,
+pub(crate) struct Account {
+    pub(crate) balance: i64,
+    pub(crate) owner: Option<String>,
+    pub(crate) deposits: u64,
 }
 
 #[derive(Debug, Clone)]
-pub enum AccountCommand {
+pub(crate) enum AccountCommand {
     Open { owner: String },
     Deposit { amount: i64 },
     Withdraw { amount: i64 },
@@ -24,14 +24,14 @@ pub enum AccountCommand {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum AccountEvent {
+pub(crate) enum AccountEvent {
     AccountOpened { owner: Option<serde_json::Value> },
     MoneyDeposited { amount: i64 },
     MoneyWithdrawn { amount: i64 },
 }
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum AccountError {
+pub(crate) enum AccountError {
     #[error("the account holds only {balance}")]
     Overdrawn { balance: i64 },
     #[error("the account is open already")]
@@ -99,7 +99,7 @@ impl Aggregate for Account {
     }
 }
 
-pub fn behaviour() -> Behaviour<Account> {
+pub(crate) fn behaviour() -> Behaviour<Account> {
     Behaviour {
         claims: Some(|_, event| match event {
             AccountEvent::AccountOpened { owner: Some(owner) } => vec![ClaimChange {
@@ -119,23 +119,23 @@ pub fn behaviour() -> Behaviour<Account> {
 }
 
 /// A migrated log in a database of its own.
-pub async fn log() -> (TestDatabase, Log) {
+pub(crate) async fn log() -> (TestDatabase, Log) {
     let database = testing::database("engine").await;
     let log = open(&database).await;
     (database, log)
 }
 
 /// Another process's view of the same log.
-pub async fn open(database: &TestDatabase) -> Log {
+pub(crate) async fn open(database: &TestDatabase) -> Log {
     let log = Log::open("accounts", &database.url, [7; 32]).expect("the URL is good");
     log.migrate().await.expect("the migrations apply");
     log
 }
 
-pub fn bus(log: &Log) -> CommandBus<Account> {
+pub(crate) fn bus(log: &Log) -> CommandBus<Account> {
     CommandBus::new(log.clone(), (), behaviour(), 1_000)
 }
 
-pub fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     Uuid::now_v7().to_string()
 }

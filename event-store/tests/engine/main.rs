@@ -2,6 +2,9 @@
 
 mod account;
 mod appending;
+mod cqrs_es;
 mod executing;
+mod following;
 mod migrating;
 mod personal_data;
+mod timing;

@@ -1,0 +1,386 @@
+//! The connection to Kafka: one producer and one consumer per process, shared by all that publish and
+//! listen, so that an idle mart costs next to nothing.
+//!
+//! The consumer is assigned its partitions by hand, at their end: Kafka carries what is new, the log has
+//! what is old, and who owns which partition is settled by leases in PostgreSQL (docs/adr). Records go to
+//! bounded inboxes; one that finds its inbox full is dropped, and the reader, seeing the gap, fetches it
+//! from the log.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{PARTITIONS, Result};
+
+/// How many records wait for a subscription at most.
+const INBOX_RECORDS: usize = 20_000;
+/// How long the consumer's thread waits for a record before it looks whether it is to stop or to assign.
+const POLL: Duration = Duration::from_millis(100);
+/// How long the creation of a topic may take.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The position of an event in its log.
+pub const HEADER_POSITION: &str = "mart-position";
+/// The position of the event before it in the same partition.
+pub const HEADER_PREVIOUS: &str = "mart-previous";
+
+/// The topic of a log's events.
+pub fn topic_of(source: &str) -> String {
+    format!("mart.{source}.events")
+}
+
+/// How to reach Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// `host:port,…`
+    pub bootstrap_servers: String,
+    /// Whether it is librdkafka's in-process broker, where an empty fetch waits out its whole time.
+    pub embedded: bool,
+    /// Over how many brokers a topic is replicated when it is made here.
+    pub replication: i32,
+}
+
+/// A record of a topic, as far as the engine reads it.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// The partition it came on.
+    pub partition: i16,
+    /// The position of its event.
+    pub position: i64,
+    /// The position of the event before it in the partition.
+    pub previous: i64,
+    /// The message.
+    pub payload: Bytes,
+}
+
+/// What a delivery report is about.
+pub(crate) struct Delivery {
+    pub(crate) position: i64,
+    pub(crate) report: mpsc::UnboundedSender<Report>,
+}
+
+/// What became of a record.
+pub(crate) struct Report {
+    pub(crate) position: i64,
+    pub(crate) error: Option<KafkaError>,
+}
+
+pub(crate) struct Reports;
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka producer");
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Delivery>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
+        let error = result.as_ref().err().map(|(error, _)| error.clone());
+        let report = Report { position: delivery.position, error };
+        // A relay that has ended needs no report.
+        let _ = delivery.report.send(report);
+    }
+}
+
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka consumer");
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Quiet {}
+
+/// The process's connection to Kafka. Cheap to clone.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inbox {
+    topic: String,
+    index: usize,
+    sender: mpsc::Sender<(usize, Incoming)>,
+}
+
+struct Inner {
+    config: BrokerConfig,
+    producer: RwLock<Option<Arc<ThreadedProducer<Reports>>>>,
+    inboxes: Mutex<Vec<Inbox>>,
+    consuming: AtomicBool,
+    assigned: Mutex<HashSet<String>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Broker").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// A connection that is made when it is first used; a broker that is down is no error.
+    pub fn new(config: BrokerConfig) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                producer: RwLock::new(None),
+                inboxes: Mutex::default(),
+                consuming: AtomicBool::new(false),
+                assigned: Mutex::default(),
+                stop: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// How it reaches Kafka.
+    pub fn config(&self) -> &BrokerConfig {
+        &self.inner.config
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client
+            .set("bootstrap.servers", &self.inner.config.bootstrap_servers)
+            .set("client.id", "mart")
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.nagle.disable", "true")
+            .set("log_level", "3");
+        client
+    }
+
+    /// Makes the topic of a log unless it is there. The embedded broker knows no such request: whoever starts
+    /// it makes its topics.
+    ///
+    /// # Errors
+    /// When the broker does not answer or refuses.
+    pub async fn ensure_topic(&self, source: &str) -> Result<()> {
+        if self.inner.config.embedded {
+            return Ok(());
+        }
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let topic = topic_of(source);
+        let wanted = NewTopic::new(
+            &topic,
+            i32::from(PARTITIONS),
+            TopicReplication::Fixed(self.inner.config.replication),
+        );
+        let options =
+            AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT)).request_timeout(Some(ADMIN_TIMEOUT));
+        for result in admin.create_topics([&wanted], &options).await? {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(KafkaError::AdminOp(code).into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The process's idempotent producer.
+    pub(crate) fn producer(&self) -> Result<Arc<ThreadedProducer<Reports>>> {
+        if let Ok(producer) = self.inner.producer.read()
+            && let Some(producer) = producer.as_ref()
+        {
+            return Ok(Arc::clone(producer));
+        }
+        let made: ThreadedProducer<Reports> = self
+            .client()
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // The default drops a message after 300 s and lets later ones pass it.
+            .set("message.timeout.ms", "0")
+            // A record that fails for good takes those behind it with it, instead of being passed by them.
+            .set("enable.gapless.guarantee", "true")
+            .set("compression.type", "lz4")
+            .set("linger.ms", "0")
+            .set("queue.buffering.max.messages", "100000")
+            // How long a topic may be unknown before its messages are reported as failed.
+            .set("topic.metadata.propagation.max.ms", "2000")
+            .create_with_context(Reports)?;
+        let made = Arc::new(made);
+        if let Ok(mut producer) = self.inner.producer.write() {
+            *producer = Some(Arc::clone(&made));
+        }
+        Ok(made)
+    }
+
+    /// Gives up the producer after a fatal error, with all that it has queued; the next call makes another.
+    pub(crate) fn renew_producer(&self) {
+        if let Ok(mut producer) = self.inner.producer.write()
+            && let Some(old) = producer.take()
+        {
+            old.purge(PurgeConfig::default().queue().inflight());
+        }
+    }
+
+    /// Sends a record; its fate is reported to `delivery`. Gives the record back when the queue is full.
+    pub(crate) fn send(
+        producer: &ThreadedProducer<Reports>,
+        topic: &str,
+        partition: i16,
+        key: &str,
+        payload: &[u8],
+        headers: OwnedHeaders,
+        delivery: Box<Delivery>,
+    ) -> std::result::Result<(), KafkaError> {
+        let record = BaseRecord::with_opaque_to(topic, delivery)
+            .partition(i32::from(partition))
+            .key(key)
+            .payload(payload)
+            .headers(headers);
+        producer.send(record).map_err(|(error, _)| error)
+    }
+
+    /// Whether the broker answers within a second.
+    pub async fn is_up(&self) -> bool {
+        let Ok(producer) = self.producer() else { return false };
+        let look =
+            move || producer.client().fetch_metadata(Some("__mart_probe"), Duration::from_secs(1)).is_ok();
+        tokio::task::spawn_blocking(look).await.unwrap_or(false)
+    }
+
+    /// Listens to the new records of the topics of logs; each comes with the place of its log in `sources`.
+    pub fn listen(&self, sources: &[&str]) -> mpsc::Receiver<(usize, Incoming)> {
+        let (sender, inbox) = mpsc::channel(INBOX_RECORDS);
+        if let Ok(mut inboxes) = self.inner.inboxes.lock() {
+            if !self.inner.consuming.swap(true, Ordering::Relaxed) {
+                self.start_consumer();
+            }
+            for (index, source) in sources.iter().enumerate() {
+                inboxes.push(Inbox { topic: topic_of(source), index, sender: sender.clone() });
+            }
+        }
+        inbox
+    }
+
+    fn start_consumer(&self) {
+        let mut client = self.client();
+        client
+            .set("group.id", format!("mart-{}", Uuid::now_v7()))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // A broker that lost its data starts over: what it has then is new to it, not to us.
+            .set("auto.offset.reset", "earliest")
+            .set("fetch.error.backoff.ms", "50")
+            .set("topic.metadata.refresh.interval.ms", "5000")
+            .set("allow.auto.create.topics", "false");
+        if self.inner.config.embedded {
+            client.set("fetch.wait.max.ms", "5");
+        } else {
+            client.set("fetch.wait.max.ms", "500").set("fetch.min.bytes", "1");
+        }
+        let inner = Arc::downgrade(&self.inner);
+        let stop = self.inner.stop.clone();
+        let spawned = std::thread::Builder::new().name("mart-kafka".to_owned()).spawn(move || {
+            let consumer: BaseConsumer<Quiet> = match client.create_with_context(Quiet) {
+                Ok(consumer) => consumer,
+                Err(error) => {
+                    tracing::error!(%error, "the kafka consumer could not be made; read models follow the logs");
+                    return;
+                }
+            };
+            while !stop.is_cancelled() {
+                let Some(inner) = inner.upgrade() else { return };
+                inner.assign(&consumer);
+                if let Some(Ok(message)) = consumer.poll(POLL) {
+                    inner.deliver(&message);
+                    while let Some(Ok(message)) = consumer.poll(Duration::ZERO) {
+                        inner.deliver(&message);
+                    }
+                }
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::error!(%error, "the kafka consumer's thread could not be started; read models follow the logs");
+        }
+    }
+}
+
+impl Inner {
+    /// Assigns the partitions of topics that have been asked for since.
+    fn assign(&self, consumer: &BaseConsumer<Quiet>) {
+        let (Ok(inboxes), Ok(mut assigned)) = (self.inboxes.lock(), self.assigned.lock()) else { return };
+        let new: HashSet<String> = inboxes
+            .iter()
+            .filter(|inbox| !assigned.contains(&inbox.topic) && !inbox.sender.is_closed())
+            .map(|inbox| inbox.topic.clone())
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let mut partitions = TopicPartitionList::new();
+        for topic in &new {
+            for partition in 0..PARTITIONS {
+                let added = partitions.add_partition_offset(topic, i32::from(partition), Offset::End);
+                if let Err(error) = added {
+                    tracing::warn!(%error, topic, "a partition could not be assigned");
+                }
+            }
+        }
+        match consumer.incremental_assign(&partitions) {
+            Ok(()) => assigned.extend(new),
+            Err(error) => tracing::warn!(%error, "partitions could not be assigned"),
+        }
+    }
+
+    fn deliver(&self, message: &BorrowedMessage<'_>) {
+        let Some(incoming) = incoming(message) else {
+            // Without a position nothing can be said of it; if it stands for an event, the log has it.
+            tracing::warn!(
+                topic = message.topic(),
+                offset = message.offset(),
+                "a record without its headers"
+            );
+            metrics::counter!("mart_records_unreadable_total").increment(1);
+            return;
+        };
+        let Ok(mut inboxes) = self.inboxes.lock() else { return };
+        let topic = message.topic();
+        inboxes.retain(|inbox| {
+            if inbox.topic != topic {
+                return true;
+            }
+            let sent = inbox.sender.try_send((inbox.index, incoming.clone()));
+            !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)))
+        });
+    }
+}
+
+fn incoming(message: &BorrowedMessage<'_>) -> Option<Incoming> {
+    let headers = message.headers()?;
+    let number = |name: &str| -> Option<i64> {
+        let value = headers.iter().find(|header| header.key == name)?.value?;
+        std::str::from_utf8(value).ok()?.parse().ok()
+    };
+    Some(Incoming {
+        partition: i16::try_from(message.partition()).ok()?,
+        position: number(HEADER_POSITION)?,
+        previous: number(HEADER_PREVIOUS)?,
+        payload: Bytes::copy_from_slice(message.payload()?),
+    })
+}

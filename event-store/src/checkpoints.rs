@@ -1,0 +1,136 @@
+//! How far a subscription has come, per source and partition. Checkpoints move in the transaction of the
+//! effects, by compare-and-set: whoever finds another position than it left is no longer the owner.
+
+use std::collections::BTreeMap;
+
+use sqlx::{PgConnection, PgPool, Row};
+
+use crate::signal::{PROGRESS_CHANNEL, progress_payload};
+use crate::{PARTITIONS, Result};
+
+/// The position of each partition.
+pub type Positions = BTreeMap<i16, i64>;
+
+/// One checkpoint on its way from one position to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// The partition.
+    pub partition: i16,
+    /// The position it must have.
+    pub from: i64,
+    /// The position it gets.
+    pub to: i64,
+}
+
+/// Reads the checkpoints of a subscription for a source; those that do not exist start at `start`.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn load(database: &PgPool, subscription: &str, source: &str, start: i64) -> Result<Positions> {
+    sqlx::query(
+        "insert into event_store.checkpoints (subscription, source, partition, position) \
+         select $1, $2, p, $4 from generate_series(0, $3::integer - 1) as p on conflict do nothing",
+    )
+    .bind(subscription)
+    .bind(source)
+    .bind(i32::from(PARTITIONS))
+    .bind(start)
+    .execute(database)
+    .await?;
+    let rows = sqlx::query(
+        "select partition, position from event_store.checkpoints \
+         where subscription = $1 and source = $2 order by partition",
+    )
+    .bind(subscription)
+    .bind(source)
+    .fetch_all(database)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("partition")?, row.try_get("position")?))).collect()
+}
+
+/// Moves checkpoints. Says whether all of them were where they were thought to be; if not, the caller must
+/// roll back.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn step(
+    transaction: &mut PgConnection,
+    subscription: &str,
+    source: &str,
+    steps: &[Step],
+) -> Result<bool> {
+    let partitions: Vec<i16> = steps.iter().map(|step| step.partition).collect();
+    let from: Vec<i64> = steps.iter().map(|step| step.from).collect();
+    let to: Vec<i64> = steps.iter().map(|step| step.to).collect();
+    let moved = sqlx::query(
+        "update event_store.checkpoints c set position = s.upto, moved_at = clock_timestamp() \
+         from unnest($3::smallint[], $4::bigint[], $5::bigint[]) as s(partition, since, upto) \
+         where c.subscription = $1 and c.source = $2 and c.partition = s.partition and c.position = s.since",
+    )
+    .bind(subscription)
+    .bind(source)
+    .bind(partitions)
+    .bind(from)
+    .bind(to)
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
+    if moved != steps.len() as u64 {
+        return Ok(false);
+    }
+    let reached: Vec<(i16, i64)> = steps.iter().map(|step| (step.partition, step.to)).collect();
+    sqlx::query("select pg_notify($1, $2)")
+        .bind(PROGRESS_CHANNEL)
+        .bind(progress_payload(subscription, source, &reached))
+        .execute(&mut *transaction)
+        .await?;
+    Ok(true)
+}
+
+/// Forgets the checkpoints of a subscription.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn forget(transaction: &mut PgConnection, subscription: &str) -> Result<()> {
+    sqlx::query("delete from event_store.checkpoints where subscription = $1")
+        .bind(subscription)
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Where a subscription stands: for lists and metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The subscription.
+    pub subscription: String,
+    /// The log it reads.
+    pub source: String,
+    /// The lowest and the highest checkpoint over the partitions.
+    pub lowest: i64,
+    /// The highest checkpoint over the partitions.
+    pub highest: i64,
+}
+
+/// Where all subscriptions of a database stand.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn standings(database: &PgPool) -> Result<Vec<Standing>> {
+    let rows = sqlx::query(
+        "select subscription, source, min(position) as lowest, max(position) as highest \
+         from event_store.checkpoints group by subscription, source order by subscription, source limit 1000",
+    )
+    .fetch_all(database)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Standing {
+                subscription: row.try_get("subscription")?,
+                source: row.try_get("source")?,
+                lowest: row.try_get("lowest")?,
+                highest: row.try_get("highest")?,
+            })
+        })
+        .collect()
+}

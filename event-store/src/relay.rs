@@ -1,0 +1,254 @@
+//! The relay of a log: every committed event goes to Kafka, at least once, in order, on the partition of
+//! its aggregate.
+//!
+//! One process relays a log at a time, by lease; its progress moves by compare-and-set, so that one that
+//! was frozen and wakes up stops at once. Progress is the highest position below which everything is
+//! acknowledged. After a delivery error it goes back there: a later event never passes an earlier one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::SecondsFormat;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, Delivery, HEADER_POSITION, HEADER_PREVIOUS, Report, topic_of};
+use crate::log::Log;
+use crate::{Error, PARTITIONS, Recorded, Result, feed};
+
+/// How many events are read from the log at once.
+const CHUNK_EVENTS: i64 = 2_000;
+/// How many events may be on their way without an acknowledgement.
+const UNACKNOWLEDGED_EVENTS: i64 = 20_000;
+/// How often progress is stored while it moves.
+const STORED_EVERY: Duration = Duration::from_millis(100);
+/// How long the relay waits for a notification before it looks for itself.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long it pauses after a failure.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// An event in the published language.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// The message.
+    pub payload: Bytes,
+    /// Its type, for the header `ce_type`.
+    pub message_type: String,
+}
+
+/// Turns an event of the log into the message that leaves the service. Must give the same for the same event.
+pub type Encoder = Arc<dyn Fn(&Recorded) -> Result<Published> + Send + Sync>;
+
+/// Relays a log until `stop`. Failures are logged and overcome; a hole in the log is not passed over.
+pub async fn run(log: Log, broker: Broker, encode: Encoder, stop: CancellationToken) {
+    let mut membership = log.leases().join("relay", 1);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            held = membership.held().wait_for(|slots| !slots.is_empty()) => if held.is_err() { break },
+        }
+        let term = stop.child_token();
+        let mut lost = membership.held().clone();
+        let ended = tokio::select! {
+            _ = lost.wait_for(|slots| slots.is_empty()) => Ok(()),
+            ended = relay(&log, &broker, &encode, &term) => ended,
+        };
+        if stop.is_cancelled() {
+            break;
+        }
+        match ended {
+            Ok(()) => tracing::info!(source = log.source(), "another process relays this log"),
+            Err(error) => {
+                tracing::warn!(source = log.source(), error = %describe(&error), "the relay starts over");
+                metrics::counter!("mart_relay_restarts_total", "source" => log.source().to_owned())
+                    .increment(1);
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+    if let Err(error) = membership.leave().await {
+        tracing::debug!(%error, "the relay's lease runs out by itself");
+    }
+}
+
+fn describe(error: &Error) -> String {
+    use std::error::Error as _;
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// One term of office. Ends with an error when it has to start over from the stored progress.
+async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &CancellationToken) -> Result<()> {
+    let mut progress = Progress::load(log).await?;
+    let topic = topic_of(log.source());
+    broker.ensure_topic(log.source()).await?;
+    let producer = broker.producer()?;
+    let (report, mut reports) = mpsc::unbounded_channel::<Report>();
+    let mut previous = [0_i64; PARTITIONS as usize];
+    for (partition, position) in feed::last_of_partitions(log.database(), progress.stored).await? {
+        previous[partition as usize] = position;
+    }
+    let mut head = log.signal().head();
+    let mut next = progress.stored;
+    let mut stored_at = Instant::now();
+    loop {
+        while let Ok(report) = reports.try_recv() {
+            progress.note(report, broker)?;
+        }
+        if progress.moved() && (stored_at.elapsed() >= STORED_EVERY || progress.acknowledged == next) {
+            if !progress.store(log).await? {
+                return Ok(());
+            }
+            stored_at = Instant::now();
+        }
+
+        let room = UNACKNOWLEDGED_EVENTS - (next - progress.acknowledged);
+        head.mark_unchanged();
+        let events = if room > 0 && !stop.is_cancelled() {
+            feed::read(log.database(), log.source(), next, room.min(CHUNK_EVENTS)).await?
+        } else {
+            Vec::new()
+        };
+        for event in &events {
+            let published = encode(event)?;
+            let before = std::mem::replace(&mut previous[event.partition as usize], event.position);
+            send(&producer, &topic, event, &published, before, &report).await?;
+            next = event.position;
+        }
+        metrics::gauge!("mart_relay_position", "source" => log.source().to_owned())
+            .set(progress.acknowledged as f64);
+        if !events.is_empty() {
+            continue;
+        }
+        if stop.is_cancelled() && progress.acknowledged == next {
+            return Ok(());
+        }
+        let pause = if progress.moved() { STORED_EVERY } else { LOOK_AGAIN };
+        tokio::select! {
+            Some(report) = reports.recv() => progress.note(report, broker)?,
+            changed = head.changed(), if room > 0 => changed.map_err(|_| Error::ShuttingDown)?,
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled(), if !stop.is_cancelled() => {}
+        }
+    }
+}
+
+async fn send(
+    producer: &rdkafka::producer::ThreadedProducer<crate::broker::Reports>,
+    topic: &str,
+    event: &Recorded,
+    published: &Published,
+    previous: i64,
+    report: &mpsc::UnboundedSender<Report>,
+) -> Result<()> {
+    loop {
+        let delivery = Box::new(Delivery { position: event.position, report: report.clone() });
+        let headers = headers(event, published, previous, topic);
+        match Broker::send(
+            producer,
+            topic,
+            event.partition,
+            &event.aggregate_id,
+            &published.payload,
+            headers,
+            delivery,
+        ) {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn headers(event: &Recorded, published: &Published, previous: i64, topic: &str) -> OwnedHeaders {
+    let event_id = event.event_id().to_string();
+    let position = event.position.to_string();
+    let previous = previous.to_string();
+    let time = event.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let source = format!("/{topic}");
+    let pairs: [(&str, &str); 9] = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", &event_id),
+        ("ce_type", &published.message_type),
+        ("ce_source", &source),
+        ("ce_time", &time),
+        ("ce_subject", &event.aggregate_id),
+        ("content-type", "application/protobuf"),
+        (HEADER_POSITION, &position),
+        (HEADER_PREVIOUS, &previous),
+    ];
+    let mut headers = OwnedHeaders::new_with_capacity(pairs.len() + 1);
+    for (key, value) in pairs {
+        headers = headers.insert(Header { key, value: Some(value) });
+    }
+    if let Some(traceparent) = &event.metadata.traceparent {
+        headers = headers.insert(Header { key: "traceparent", value: Some(traceparent) });
+    }
+    headers
+}
+
+struct Progress {
+    source: String,
+    /// As the database has it.
+    stored: i64,
+    /// Everything up to here is acknowledged.
+    acknowledged: i64,
+    /// Acknowledged out of order: partitions answer each in their own time.
+    ahead: BTreeSet<i64>,
+}
+
+impl Progress {
+    async fn load(log: &Log) -> Result<Self> {
+        let stored: i64 = sqlx::query_scalar(
+            "insert into event_store.relay as r (source, position) values ($1, 0) \
+             on conflict (source) do update set position = r.position returning position",
+        )
+        .bind(log.source())
+        .fetch_one(log.database())
+        .await?;
+        Ok(Self { source: log.source().to_owned(), stored, acknowledged: stored, ahead: BTreeSet::new() })
+    }
+
+    fn note(&mut self, report: Report, broker: &Broker) -> Result<()> {
+        if let Some(error) = report.error {
+            // What is still queued behind the failed record must not pass it.
+            broker.renew_producer();
+            return Err(error.into());
+        }
+        self.ahead.insert(report.position);
+        while self.ahead.remove(&(self.acknowledged + 1)) {
+            self.acknowledged += 1;
+        }
+        Ok(())
+    }
+
+    fn moved(&self) -> bool {
+        self.acknowledged > self.stored
+    }
+
+    /// Stores progress; says whether this relay is still the one in office.
+    async fn store(&mut self, log: &Log) -> Result<bool> {
+        let moved =
+            sqlx::query("update event_store.relay set position = $3 where source = $1 and position = $2")
+                .bind(&self.source)
+                .bind(self.stored)
+                .bind(self.acknowledged)
+                .execute(log.database())
+                .await?
+                .rows_affected();
+        self.stored = self.acknowledged;
+        Ok(moved == 1)
+    }
+}

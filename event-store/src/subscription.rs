@@ -1,0 +1,313 @@
+//! Subscriptions: projectors and process managers follow the logs of services, exactly once in effect.
+//!
+//! New events come over Kafka; history, and whatever Kafka did not bring, comes from the source's log.
+//! Position decides what is new, not transport: a record at or below its partition's checkpoint is a
+//! duplicate, one whose predecessor is above it shows a gap, and the gap is read from the log first. The
+//! effects of a batch and its checkpoints commit together. When a log has moved on and the broker has
+//! delivered nothing of it for a while, the subscription follows the log itself until the broker delivers
+//! again.
+
+mod applying;
+mod cursor;
+mod retrying;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, Incoming};
+use crate::lease::Slots;
+use crate::log::Log;
+use crate::{Error, Metadata, PARTITIONS, Recorded, Result};
+
+use applying::Applier;
+use cursor::Cursor;
+pub use retrying::retry_parked;
+
+/// How long a broker may be silent about events that are in the log.
+const SILENCE: Duration = Duration::from_millis(250);
+/// How many events are applied in one transaction at most.
+const BATCH_EVENTS: usize = 2_000;
+/// How long a subscription pauses after a failure of the plumbing.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// An event handed to a subscriber.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// The log it is from.
+    pub source: String,
+    /// Its place there.
+    pub position: i64,
+    /// The partition of its aggregate.
+    pub partition: i16,
+    /// The type of its aggregate.
+    pub aggregate_type: String,
+    /// Its aggregate.
+    pub aggregate_id: String,
+    /// Its place in the aggregate's stream.
+    pub sequence: i64,
+    /// Its type.
+    pub event_type: String,
+    /// The version of its type.
+    pub event_version: String,
+    /// Identity and origin.
+    pub metadata: Metadata,
+    /// When it was committed.
+    pub recorded_at: DateTime<Utc>,
+    /// What it says.
+    pub body: Body,
+}
+
+/// The two forms an event comes in.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// As it is stored: JSON, personal fields opened where the reader may open them.
+    Stored(String),
+    /// As it is published: the message of its topic, without personal data.
+    Published(Bytes),
+}
+
+impl Delivered {
+    /// An event read from a log.
+    pub fn stored(source: &str, recorded: Recorded) -> Self {
+        Self {
+            source: source.to_owned(),
+            position: recorded.position,
+            partition: recorded.partition,
+            aggregate_type: recorded.aggregate_type,
+            aggregate_id: recorded.aggregate_id,
+            sequence: recorded.sequence,
+            event_type: recorded.event_type,
+            event_version: recorded.event_version,
+            metadata: recorded.metadata,
+            recorded_at: recorded.recorded_at,
+            body: Body::Stored(recorded.payload),
+        }
+    }
+
+    /// Opens the personal fields of a stored event in place; those of an erased person become `null`.
+    ///
+    /// # Errors
+    /// When the person's key cannot be read.
+    pub async fn open(&mut self, log: &Log) -> Result<()> {
+        let (Some(person), Body::Stored(payload)) = (self.metadata.person, &mut self.body) else {
+            return Ok(());
+        };
+        let mut value: serde_json::Value = serde_json::from_str(payload).map_err(|source| Error::Decode {
+            what: format!("the event at position {}", self.position),
+            source,
+        })?;
+        log.personal().open(person, &mut value).await?;
+        *payload = value.to_string();
+        Ok(())
+    }
+
+    /// The identity of the event.
+    pub fn event_id(&self) -> uuid::Uuid {
+        self.metadata.event_id.unwrap_or_else(|| {
+            let name = format!("{}/{}/{}", self.aggregate_type, self.aggregate_id, self.sequence);
+            uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes())
+        })
+    }
+}
+
+/// Reads what a record of a topic says of itself. Given by whoever knows the published language.
+pub type Reader = Arc<dyn Fn(&str, i16, i64, Bytes) -> Result<Delivered> + Send + Sync>;
+
+/// Why a batch could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The plumbing failed: the same batch is tried again until it works.
+    #[error(transparent)]
+    Engine(#[from] Error),
+    /// An event cannot be applied: it is tried a few times, then parked with its stream.
+    #[error("{0}")]
+    Event(String),
+}
+
+impl From<sqlx::Error> for ApplyError {
+    fn from(error: sqlx::Error) -> Self {
+        match Error::from(error) {
+            // A statement the database refuses is refused again: the event is to blame, or its subscriber.
+            Error::Database(error) if !is_rollback(&error) => Self::Event(error.to_string()),
+            error => Self::Engine(error),
+        }
+    }
+}
+
+fn is_rollback(error: &sqlx::Error) -> bool {
+    // Class 40: serialisation failure or deadlock; 55P03, 57014: a lock or statement timeout.
+    error.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| {
+        code.starts_with("40") || code.starts_with("53") || code == "55P03" || code == "57014"
+    })
+}
+
+/// What a subscription does about events.
+#[async_trait]
+pub trait Subscriber: Send + Sync + 'static {
+    /// Does what happens outside the subscription's transaction. It is repeated after a crash, so each
+    /// effect must carry an identity of its own.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    async fn prepare(&self, batch: &[Delivered]) -> std::result::Result<(), ApplyError> {
+        let _ = batch;
+        Ok(())
+    }
+
+    /// Writes the effects of a batch in the transaction that moves the checkpoints.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    async fn write(
+        &self,
+        batch: &[Delivered],
+        transaction: &mut PgConnection,
+    ) -> std::result::Result<(), ApplyError>;
+
+    /// Told after the transaction committed.
+    fn committed(&self, batch: &[Delivered]) {
+        let _ = batch;
+    }
+}
+
+/// A log a subscription reads.
+#[derive(Clone)]
+pub struct Source {
+    /// The log; a connection that may only read is enough.
+    pub log: Log,
+    /// Which aggregates' events it wants; others only move the checkpoint. Empty: all.
+    pub aggregates: Vec<&'static str>,
+    /// Whether its personal fields are to be opened, and so the stored form is needed.
+    pub personal: bool,
+}
+
+/// A subscription to one or more logs.
+pub struct Subscription {
+    /// Its name, part of its checkpoints.
+    pub name: String,
+    /// The database that has its checkpoints and its effects.
+    pub home: Log,
+    /// What it reads.
+    pub sources: Vec<Source>,
+    /// What it does.
+    pub subscriber: Arc<dyn Subscriber>,
+    /// Kafka; without it the logs are followed.
+    pub broker: Option<Broker>,
+    /// Reads the records of topics.
+    pub reader: Reader,
+}
+
+impl Subscription {
+    /// Follows the sources until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut membership = self.home.leases().join(&self.name, PARTITIONS);
+        let sources: Vec<&str> = self.sources.iter().map(|source| source.log.source()).collect();
+        let mut inbox = self.broker.as_ref().map(|broker| broker.listen(&sources));
+        while !stop.is_cancelled() {
+            let slots = membership.held().borrow_and_update().clone();
+            if slots.is_empty() {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    changed = membership.held().changed() => if changed.is_err() { break },
+                }
+                continue;
+            }
+            let mut lost = membership.held().clone();
+            let ended = tokio::select! {
+                _ = lost.changed() => Ok(()),
+                ended = self.follow(&slots, inbox.as_mut(), &stop) => ended,
+            };
+            if let Err(error) = ended {
+                tracing::warn!(subscription = self.name, error = %describe(&error), "the subscription starts over");
+                metrics::counter!("mart_subscription_restarts_total", "subscription" => self.name.clone())
+                    .increment(1);
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
+            }
+        }
+        if let Err(error) = membership.leave().await {
+            tracing::debug!(%error, subscription = self.name, "the leases run out by themselves");
+        }
+    }
+
+    /// Follows the partitions in `slots` until the plumbing fails or ownership is lost.
+    async fn follow(
+        &self,
+        slots: &Slots,
+        mut inbox: Option<&mut mpsc::Receiver<(usize, Incoming)>>,
+        stop: &CancellationToken,
+    ) -> Result<()> {
+        let mut applier = Applier::start(self).await?;
+        let mut cursors = Vec::with_capacity(self.sources.len());
+        for source in &self.sources {
+            cursors.push(Cursor::load(self, source, slots).await?);
+        }
+        let mut incoming: Vec<(usize, Incoming)> = Vec::with_capacity(BATCH_EVENTS);
+        loop {
+            for (index, cursor) in cursors.iter_mut().enumerate() {
+                let records =
+                    incoming.extract_if(.., |(source, _)| *source == index).map(|(_, record)| record);
+                let batch = cursor.accept(self, records).await?;
+                if !applier.apply(self, cursor, batch).await? {
+                    return Ok(());
+                }
+                while cursor.should_look() && !stop.is_cancelled() {
+                    let batch = cursor.look(self).await?;
+                    if !applier.apply(self, cursor, batch).await? {
+                        return Ok(());
+                    }
+                }
+            }
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            wait(&mut inbox, &mut incoming, &mut cursors, stop).await;
+        }
+    }
+}
+
+/// Waits for records, for the head of a log to move, or until a silence has lasted.
+async fn wait(
+    inbox: &mut Option<&mut mpsc::Receiver<(usize, Incoming)>>,
+    incoming: &mut Vec<(usize, Incoming)>,
+    cursors: &mut [Cursor],
+    stop: &CancellationToken,
+) {
+    let until = cursors.iter().filter_map(Cursor::look_at).min();
+    let heads = futures::future::select_all(cursors.iter_mut().map(|cursor| Box::pin(cursor.head_moved())));
+    let arrival = async {
+        match inbox {
+            Some(inbox) => inbox.recv_many(incoming, BATCH_EVENTS).await,
+            None => std::future::pending().await,
+        }
+    };
+    let quiet = async {
+        match until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = arrival => {}
+        _ = heads => {}
+        () = quiet => {}
+    }
+}
+
+fn describe(error: &Error) -> String {
+    use std::error::Error as _;
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

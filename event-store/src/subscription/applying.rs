@@ -1,0 +1,205 @@
+//! One batch, one transaction: the effects and the checkpoints.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::cursor::{Batch, Cursor};
+use super::{ApplyError, Delivered, Subscription};
+use crate::checkpoints::{self, Step};
+use crate::{Result, parked};
+
+/// The pauses between the tries of an event that cannot be applied.
+const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
+
+type Stream = (String, String, String);
+
+pub(super) struct Applier {
+    /// Streams with an event in the waiting room; theirs wait behind it.
+    waiting: HashSet<Stream>,
+}
+
+impl Applier {
+    pub(super) async fn start(subscription: &Subscription) -> Result<Self> {
+        let mut connection = subscription.home.database().acquire().await?;
+        let mut waiting = HashSet::new();
+        for source in &subscription.sources {
+            let source = source.log.source();
+            for (aggregate_type, aggregate_id) in
+                parked::streams(&mut connection, &subscription.name, source).await?
+            {
+                waiting.insert((source.to_owned(), aggregate_type, aggregate_id));
+            }
+        }
+        Ok(Self { waiting })
+    }
+
+    /// Applies a batch. Says whether this process is still the owner of the partitions.
+    pub(super) async fn apply(
+        &mut self,
+        subscription: &Subscription,
+        cursor: &mut Cursor,
+        batch: Batch,
+    ) -> Result<bool> {
+        if !batch.steps.is_empty() {
+            let delayed = batch.events.iter().any(|event| self.waiting.contains(&stream(event)));
+            let applied = if delayed {
+                Err(ApplyError::Event(String::new()))
+            } else {
+                whole(subscription, cursor, &batch).await
+            };
+            match applied {
+                Ok(false) => return Ok(false),
+                Ok(true) => {}
+                Err(ApplyError::Engine(error)) => return Err(error),
+                // One event is to blame: find it by taking them one at a time.
+                Err(ApplyError::Event(_)) => {
+                    if !self.one_by_one(subscription, cursor, &batch).await? {
+                        return Ok(false);
+                    }
+                }
+            }
+            let reached: Vec<(i16, i64)> = batch.steps.iter().map(|step| (step.partition, step.to)).collect();
+            subscription.home.signal().progressed(&subscription.name, &cursor.source, &reached);
+            metrics::counter!("mart_events_applied_total", "subscription" => subscription.name.clone())
+                .increment(batch.events.len() as u64);
+        }
+        cursor.settle(&batch);
+        Ok(true)
+    }
+
+    async fn one_by_one(
+        &mut self,
+        subscription: &Subscription,
+        cursor: &mut Cursor,
+        batch: &Batch,
+    ) -> Result<bool> {
+        for event in &batch.events {
+            let step = Step {
+                partition: event.partition,
+                from: cursor.position(event.partition),
+                to: event.position,
+            };
+            if !self.one(subscription, cursor, event, step).await? {
+                return Ok(false);
+            }
+            cursor.moved(step);
+        }
+        // Events that were not wanted still move the checkpoints on.
+        let rest: Vec<Step> = batch
+            .steps
+            .iter()
+            .map(|step| Step { from: cursor.position(step.partition), ..*step })
+            .filter(|step| step.from < step.to)
+            .collect();
+        if rest.is_empty() {
+            return Ok(true);
+        }
+        let mut transaction = subscription.home.database().begin().await?;
+        let owner = checkpoints::step(&mut transaction, &subscription.name, &cursor.source, &rest).await?;
+        if owner {
+            transaction.commit().await?;
+        }
+        Ok(owner)
+    }
+
+    async fn one(
+        &mut self,
+        subscription: &Subscription,
+        cursor: &Cursor,
+        event: &Delivered,
+        step: Step,
+    ) -> Result<bool> {
+        if self.waiting.contains(&stream(event)) {
+            let mut transaction = subscription.home.database().begin().await?;
+            parked::lock(&mut transaction, &subscription.name).await?;
+            let streams = parked::streams(&mut transaction, &subscription.name, &event.source).await?;
+            if streams.contains(&(event.aggregate_type.clone(), event.aggregate_id.clone())) {
+                parked::park(&mut transaction, &subscription.name, event, "", 0).await?;
+                let owner =
+                    checkpoints::step(&mut transaction, &subscription.name, &cursor.source, &[step]).await?;
+                if owner {
+                    transaction.commit().await?;
+                }
+                return Ok(owner);
+            }
+            // Somebody has put the stream back in order.
+            transaction.rollback().await?;
+            self.waiting.remove(&stream(event));
+        }
+
+        let mut attempts = 0;
+        let error = loop {
+            match alone(subscription, cursor, event, step).await {
+                Ok(owner) => return Ok(owner),
+                Err(ApplyError::Engine(error)) => return Err(error),
+                Err(ApplyError::Event(error)) => {
+                    let Some(pause) = PAUSES.get(attempts) else { break error };
+                    attempts += 1;
+                    tokio::time::sleep(*pause).await;
+                }
+            }
+        };
+        tracing::error!(
+            subscription = subscription.name,
+            source = event.source,
+            position = event.position,
+            event_type = event.event_type,
+            error,
+            "an event cannot be applied; it is parked with its stream (see `mart parked`)"
+        );
+        metrics::counter!("mart_parked_total", "subscription" => subscription.name.clone()).increment(1);
+        self.waiting.insert(stream(event));
+        let mut transaction = subscription.home.database().begin().await?;
+        parked::lock(&mut transaction, &subscription.name).await?;
+        parked::park(&mut transaction, &subscription.name, event, &error, attempts as i32 + 1).await?;
+        let owner = checkpoints::step(&mut transaction, &subscription.name, &cursor.source, &[step]).await?;
+        if owner {
+            transaction.commit().await?;
+        }
+        Ok(owner)
+    }
+}
+
+fn stream(event: &Delivered) -> Stream {
+    (event.source.clone(), event.aggregate_type.clone(), event.aggregate_id.clone())
+}
+
+async fn whole(
+    subscription: &Subscription,
+    cursor: &Cursor,
+    batch: &Batch,
+) -> std::result::Result<bool, ApplyError> {
+    transact(subscription, cursor, &batch.events, &batch.steps).await
+}
+
+async fn alone(
+    subscription: &Subscription,
+    cursor: &Cursor,
+    event: &Delivered,
+    step: Step,
+) -> std::result::Result<bool, ApplyError> {
+    transact(subscription, cursor, std::slice::from_ref(event), &[step]).await
+}
+
+async fn transact(
+    subscription: &Subscription,
+    cursor: &Cursor,
+    events: &[Delivered],
+    steps: &[Step],
+) -> std::result::Result<bool, ApplyError> {
+    if !events.is_empty() {
+        subscription.subscriber.prepare(events).await?;
+    }
+    let mut transaction = subscription.home.database().begin().await?;
+    if !events.is_empty() {
+        subscription.subscriber.write(events, &mut transaction).await?;
+    }
+    if !checkpoints::step(&mut transaction, &subscription.name, &cursor.source, steps).await? {
+        return Ok(false);
+    }
+    transaction.commit().await?;
+    if !events.is_empty() {
+        subscription.subscriber.committed(events);
+    }
+    Ok(true)
+}

@@ -1,0 +1,261 @@
+//! Where a subscription stands in one source, and what of it comes next.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
+
+use super::{BATCH_EVENTS, Body, Delivered, SILENCE, Source, Subscription};
+use crate::broker::Incoming;
+use crate::checkpoints::{self, Positions, Step};
+use crate::lease::Slots;
+use crate::log::Log;
+use crate::{Recorded, Result, feed};
+
+/// How long a log may be ahead although the broker delivers: one partition of it may be stuck.
+const LONGEST_DOUBT: Duration = Duration::from_secs(1);
+/// From how many positions on a gap is left to the ordinary reading of the log.
+const WIDE_GAP: i64 = 5_000;
+
+pub(super) struct Cursor {
+    pub(super) source: String,
+    log: Log,
+    aggregates: Vec<&'static str>,
+    personal: bool,
+    /// The checkpoints of the partitions held.
+    positions: Positions,
+    /// Up to here nothing of a partition is unseen, whether or not its checkpoint was moved so far.
+    scanned: BTreeMap<i16, i64>,
+    head: watch::Receiver<i64>,
+    /// The head up to which everything is known to be applied.
+    verified: i64,
+    /// Since when the log is ahead of that.
+    ahead_since: Option<Instant>,
+    last_arrival: Instant,
+    /// Whether the log is followed because the broker is silent.
+    following: bool,
+}
+
+/// The next events of a source and the checkpoints they lead to.
+pub(super) struct Batch {
+    pub(super) events: Vec<Delivered>,
+    pub(super) steps: Vec<Step>,
+    scanned: Option<i64>,
+    verified: Option<i64>,
+}
+
+impl Cursor {
+    pub(super) async fn load(subscription: &Subscription, source: &Source, slots: &Slots) -> Result<Self> {
+        let name = source.log.source().to_owned();
+        let mut positions =
+            checkpoints::load(subscription.home.database(), &subscription.name, &name, 0).await?;
+        let reached: Vec<(i16, i64)> =
+            positions.iter().map(|(partition, position)| (*partition, *position)).collect();
+        subscription.home.signal().progressed(&subscription.name, &name, &reached);
+        positions.retain(|partition, _| slots.contains(partition));
+        source.log.signal().refresh().await?;
+        Ok(Self {
+            source: name,
+            log: source.log.clone(),
+            aggregates: source.aggregates.clone(),
+            personal: source.personal,
+            scanned: positions.clone(),
+            positions,
+            head: source.log.signal().head(),
+            verified: -1,
+            ahead_since: None,
+            last_arrival: Instant::now(),
+            // What was missed while nobody listened is in the log.
+            following: true,
+        })
+    }
+
+    pub(super) async fn head_moved(&mut self) {
+        if self.head.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// When the log is to be looked into if the broker brings nothing.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        let since = self.ahead_since?;
+        Some((since + SILENCE).max(self.last_arrival + SILENCE).min(since + LONGEST_DOUBT))
+    }
+
+    pub(super) fn should_look(&mut self) -> bool {
+        let head = *self.head.borrow_and_update();
+        if head <= self.verified {
+            self.ahead_since = None;
+            return false;
+        }
+        let now = Instant::now();
+        self.ahead_since.get_or_insert(now);
+        self.following || self.look_at().is_some_and(|at| at <= now)
+    }
+
+    fn floor(&self, partition: i16) -> Option<i64> {
+        let position = self.positions.get(&partition)?;
+        Some((*position).max(self.scanned.get(&partition).copied().unwrap_or_default()))
+    }
+
+    /// Sorts the records of the broker: duplicates are skipped, gaps are filled from the log.
+    pub(super) async fn accept(
+        &mut self,
+        subscription: &Subscription,
+        records: impl Iterator<Item = Incoming>,
+    ) -> Result<Batch> {
+        let mut reached: BTreeMap<i16, i64> = BTreeMap::new();
+        let mut events: Vec<Delivered> = Vec::new();
+        for record in records {
+            let Some(floor) = self.floor(record.partition) else { continue };
+            let floor = reached.get(&record.partition).copied().unwrap_or(floor);
+            if record.position <= floor {
+                metrics::counter!("mart_duplicates_skipped_total", "subscription" => subscription.name.clone())
+                    .increment(1);
+                continue;
+            }
+            if record.previous > floor {
+                if record.position - floor > WIDE_GAP {
+                    self.following = true;
+                    self.verified = -1;
+                    continue;
+                }
+                metrics::counter!("mart_gaps_filled_total", "subscription" => subscription.name.clone())
+                    .increment(1);
+                let missing = feed::read_partitions(
+                    self.log.database(),
+                    &[record.partition],
+                    floor,
+                    record.position - 1,
+                    WIDE_GAP,
+                )
+                .await?;
+                for recorded in missing {
+                    events.push(Delivered::stored(&self.source, recorded));
+                }
+            }
+            reached.insert(record.partition, record.position);
+            match (subscription.reader)(&self.source, record.partition, record.position, record.payload) {
+                Ok(event) => events.push(event),
+                Err(error) => {
+                    tracing::warn!(%error, source = self.source, position = record.position, "an unreadable record; the log has the event");
+                    metrics::counter!("mart_records_unreadable_total").increment(1);
+                    let recorded = feed::read_positions(self.log.database(), &[record.position]).await?;
+                    events.extend(
+                        recorded.into_iter().map(|recorded| Delivered::stored(&self.source, recorded)),
+                    );
+                }
+            }
+        }
+        if !reached.is_empty() {
+            self.last_arrival = Instant::now();
+            self.following = false;
+        }
+        let steps = self.steps(|partition| reached.get(&partition).copied());
+        self.batch(events, steps, None, None).await
+    }
+
+    /// Reads on in the log.
+    pub(super) async fn look(&mut self, subscription: &Subscription) -> Result<Batch> {
+        let head = *self.head.borrow();
+        let partitions: Vec<i16> = self.positions.keys().copied().collect();
+        let after = partitions.iter().filter_map(|partition| self.floor(*partition)).min().unwrap_or(head);
+        let limit = BATCH_EVENTS as i64;
+        let rows = feed::read_partitions(self.log.database(), &partitions, after, head, limit).await?;
+        let complete = (rows.len() as i64) < limit;
+        let upto = if complete { head } else { rows.last().map_or(head, |last| last.position) };
+        let new: Vec<Recorded> = rows
+            .into_iter()
+            .filter(|row| self.floor(row.partition).is_some_and(|floor| row.position > floor))
+            .collect();
+        if !new.is_empty() && subscription.broker.is_some() && self.verified >= 0 && !self.following {
+            tracing::info!(
+                subscription = subscription.name,
+                source = self.source,
+                "the broker is silent; following the log"
+            );
+            metrics::counter!("mart_log_followed_total", "subscription" => subscription.name.clone())
+                .increment(1);
+        }
+        // Without a broker there is nothing else to follow.
+        self.following = subscription.broker.is_none() || !new.is_empty();
+        let mut reached: BTreeMap<i16, i64> = BTreeMap::new();
+        for event in &new {
+            reached.insert(event.partition, event.position);
+        }
+        let events = new.into_iter().map(|recorded| Delivered::stored(&self.source, recorded)).collect();
+        let steps = self.steps(|partition| reached.get(&partition).copied());
+        self.batch(events, steps, Some(upto), complete.then_some(head)).await
+    }
+
+    fn steps(&self, reached: impl Fn(i16) -> Option<i64>) -> Vec<Step> {
+        self.positions
+            .iter()
+            .filter_map(|(partition, from)| {
+                let to = reached(*partition)?;
+                Some(Step { partition: *partition, from: *from, to })
+            })
+            .collect()
+    }
+
+    /// Keeps the events that are wanted, with their personal fields where those are asked for.
+    async fn batch(
+        &self,
+        mut events: Vec<Delivered>,
+        steps: Vec<Step>,
+        scanned: Option<i64>,
+        verified: Option<i64>,
+    ) -> Result<Batch> {
+        if !self.aggregates.is_empty() {
+            events.retain(|event| self.aggregates.contains(&event.aggregate_type.as_str()));
+        }
+        if self.personal && !events.is_empty() {
+            let published: Vec<i64> = events
+                .iter()
+                .filter(|event| matches!(event.body, Body::Published(_)))
+                .map(|event| event.position)
+                .collect();
+            let mut stored: BTreeMap<i64, Recorded> = BTreeMap::new();
+            if !published.is_empty() {
+                for recorded in feed::read_positions(self.log.database(), &published).await? {
+                    stored.insert(recorded.position, recorded);
+                }
+            }
+            for event in &mut events {
+                if let Some(recorded) = stored.remove(&event.position) {
+                    *event = Delivered::stored(&self.source, recorded);
+                }
+                event.open(&self.log).await?;
+            }
+        }
+        Ok(Batch { events, steps, scanned, verified })
+    }
+
+    /// Where a partition's checkpoint is.
+    pub(super) fn position(&self, partition: i16) -> i64 {
+        self.positions.get(&partition).copied().unwrap_or_default()
+    }
+
+    /// Notes a checkpoint that was moved ahead of its batch.
+    pub(super) fn moved(&mut self, step: Step) {
+        self.positions.insert(step.partition, step.to);
+    }
+
+    /// Notes that a batch is applied.
+    pub(super) fn settle(&mut self, batch: &Batch) {
+        for step in &batch.steps {
+            self.positions.insert(step.partition, step.to);
+        }
+        if let Some(upto) = batch.scanned {
+            for scanned in self.scanned.values_mut() {
+                *scanned = upto.max(*scanned);
+            }
+        }
+        if let Some(head) = batch.verified {
+            self.verified = head;
+            if *self.head.borrow() <= head {
+                self.ahead_since = None;
+            }
+        }
+    }
+}

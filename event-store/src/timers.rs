@@ -1,0 +1,223 @@
+//! Durable work that is due at a time: an order's expiry, a call of the payment gateway, a mail to send.
+//!
+//! Timers are set and cleared in the transaction that moves a process manager's checkpoint. A worker takes
+//! what is due under a lease, so that a crash delays a piece of work but never loses it; it must therefore
+//! be harmless to do it twice, which derived keys see to. All times are the database's.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool, Row};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::Result;
+use crate::log::Log;
+use crate::signal::TIMER_CHANNEL;
+
+/// How long a piece of work may take before somebody else takes it up.
+const LEASE: Duration = Duration::from_secs(60);
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The first pause between two tries; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// How long the worker sleeps at most before it looks for what is due.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A piece of work to be done at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timer {
+    /// Its identity: setting it again moves it.
+    pub id: Uuid,
+    /// Which worker does it.
+    pub queue: String,
+    /// When; none for at once.
+    pub due_at: Option<DateTime<Utc>>,
+    /// What, as JSON.
+    pub command: serde_json::Value,
+}
+
+/// A piece of work whose time has come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Due {
+    /// Its identity.
+    pub id: Uuid,
+    /// What is to be done.
+    pub command: serde_json::Value,
+    /// How often it has been tried, this time included.
+    pub attempts: i32,
+}
+
+/// What became of a piece of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// It is finished.
+    Finished,
+    /// It did not work out: try again, later each time.
+    Failed(String),
+    /// It is to be done again after a pause.
+    Again(Duration),
+}
+
+/// Sets timers.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn set(transaction: &mut PgConnection, timers: &[Timer]) -> Result<()> {
+    if timers.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = timers.iter().map(|timer| timer.id).collect();
+    let queues: Vec<&str> = timers.iter().map(|timer| timer.queue.as_str()).collect();
+    let due: Vec<Option<DateTime<Utc>>> = timers.iter().map(|timer| timer.due_at).collect();
+    let commands: Vec<String> = timers.iter().map(|timer| timer.command.to_string()).collect();
+    sqlx::query(
+        "insert into event_store.timers (id, queue, due_at, command) \
+         select distinct on (id) id, queue, coalesce(due_at, clock_timestamp()), command::json \
+         from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[]) as t(id, queue, due_at, command) \
+         on conflict (id) do update set due_at = excluded.due_at, command = excluded.command, attempts = 0",
+    )
+    .bind(ids)
+    .bind(queues)
+    .bind(due)
+    .bind(commands)
+    .execute(&mut *transaction)
+    .await?;
+    if timers.iter().any(|timer| timer.due_at.is_none()) {
+        sqlx::query("select pg_notify($1, '')").bind(TIMER_CHANNEL).execute(transaction).await?;
+    }
+    Ok(())
+}
+
+/// Clears timers; those that are not set are no error.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn clear(transaction: &mut PgConnection, ids: &[Uuid]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("delete from event_store.timers where id = any($1)").bind(ids).execute(transaction).await?;
+    Ok(())
+}
+
+/// Does what is due in one queue, at most `concurrency` pieces at a time, until `stop`.
+pub async fn work<H, F>(log: Log, queue: &'static str, concurrency: usize, handle: H, stop: CancellationToken)
+where
+    H: Fn(Due) -> F + Send + Sync + 'static,
+    F: Future<Output = Done> + Send + 'static,
+{
+    let handle = Arc::new(handle);
+    let mut running: JoinSet<(Uuid, Done)> = JoinSet::new();
+    let mut finished: Vec<Uuid> = Vec::new();
+    let mut changes = log.signal().timers();
+    loop {
+        changes.mark_unchanged();
+        while let Some(ended) = running.try_join_next() {
+            settle(&log, ended, &mut finished).await;
+        }
+        flush(&log, &mut finished).await;
+        let room = concurrency - running.len();
+        let mut pause = LOOK_AGAIN;
+        if room > 0 && !stop.is_cancelled() {
+            match take(log.database(), queue, room as i64).await {
+                Ok(due) => {
+                    let full = due.len() == room;
+                    for due in due {
+                        let (id, handle) = (due.id, Arc::clone(&handle));
+                        running.spawn(async move { (id, handle(due).await) });
+                    }
+                    if !full {
+                        pause = next(log.database(), queue).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
+                    }
+                }
+                Err(error) => tracing::debug!(%error, queue, "timers could not be read"),
+            }
+        }
+        if stop.is_cancelled() && running.is_empty() {
+            return;
+        }
+        tokio::select! {
+            Some(ended) = running.join_next(), if !running.is_empty() => settle(&log, ended, &mut finished).await,
+            changed = changes.changed(), if room > 0 => if changed.is_err() { return },
+            () = tokio::time::sleep(pause), if room > 0 => {}
+            () = stop.cancelled(), if !stop.is_cancelled() => {}
+        }
+    }
+}
+
+async fn take(database: &PgPool, queue: &str, room: i64) -> Result<Vec<Due>> {
+    let rows = sqlx::query(
+        "update event_store.timers set due_at = clock_timestamp() + make_interval(secs => $3), attempts = attempts + 1 \
+         where id in (select id from event_store.timers where queue = $1 and due_at <= clock_timestamp() \
+                      order by due_at limit $2 for update skip locked) \
+         returning id, command, attempts",
+    )
+    .bind(queue)
+    .bind(room)
+    .bind(LEASE.as_secs_f64())
+    .fetch_all(database)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Due {
+                id: row.try_get("id")?,
+                command: row.try_get("command")?,
+                attempts: row.try_get("attempts")?,
+            })
+        })
+        .collect()
+}
+
+async fn next(database: &PgPool, queue: &str) -> Result<Duration> {
+    let seconds: Option<f64> = sqlx::query_scalar(
+        "select extract(epoch from min(due_at) - clock_timestamp())::float8 from event_store.timers where queue = $1",
+    )
+    .bind(queue)
+    .fetch_one(database)
+    .await?;
+    Ok(seconds.map_or(LOOK_AGAIN, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+}
+
+type Ended = std::result::Result<(Uuid, Done), tokio::task::JoinError>;
+
+async fn settle(log: &Log, ended: Ended, finished: &mut Vec<Uuid>) {
+    // A piece of work that panicked is taken up again when its lease runs out.
+    let Ok((id, done)) = ended else { return };
+    let (pause, error) = match done {
+        Done::Finished => return finished.push(id),
+        Done::Again(pause) => (Some(pause), None),
+        Done::Failed(error) => (None, Some(error)),
+    };
+    let postponed = sqlx::query(
+        "update event_store.timers set last_error = $2, due_at = clock_timestamp() + make_interval(secs => \
+         coalesce($3, least($4 * power(2, least(attempts, 16) - 1), $5))) where id = $1",
+    )
+    .bind(id)
+    .bind(error)
+    .bind(pause.map(|pause| pause.as_secs_f64()))
+    .bind(FIRST_PAUSE.as_secs_f64())
+    .bind(LONGEST_PAUSE.as_secs_f64())
+    .execute(log.database())
+    .await;
+    if let Err(error) = postponed {
+        tracing::debug!(%error, "a timer could not be postponed; its lease runs out");
+    }
+}
+
+async fn flush(log: &Log, finished: &mut Vec<Uuid>) {
+    if finished.is_empty() {
+        return;
+    }
+    let deleted = sqlx::query("delete from event_store.timers where id = any($1)")
+        .bind(&*finished)
+        .execute(log.database())
+        .await;
+    match deleted {
+        Ok(_) => finished.clear(),
+        Err(error) => tracing::debug!(%error, "finished timers could not be deleted yet"),
+    }
+}

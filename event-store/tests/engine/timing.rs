@@ -1,0 +1,82 @@
+//! Timers: done when due, once when all goes well, again when it does not, never when cleared.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use event_store::timers::{self, Done, Timer};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::account::log;
+
+fn timer(name: &str, due_in_ms: Option<i64>) -> Timer {
+    Timer {
+        id: Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()),
+        queue: "chores".to_owned(),
+        due_at: due_in_ms.map(|ms| Utc::now() + TimeDelta::milliseconds(ms)),
+        command: json!(name),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_goes_off_when_due_is_tried_again_after_a_failure_and_not_at_all_when_cleared() {
+    let (_database, log) = log().await;
+    let mut transaction = log.database().begin().await.expect("begins");
+    let set = [
+        timer("now", None),
+        timer("soon", Some(300)),
+        timer("flaky", None),
+        timer("cleared", Some(100)),
+        timer("far", Some(3_600_000)),
+    ];
+    timers::set(&mut transaction, &set).await.expect("set");
+    timers::clear(&mut transaction, &[timer("cleared", None).id]).await.expect("cleared");
+    transaction.commit().await.expect("commits");
+
+    let done = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let flaky = Arc::new(AtomicUsize::new(0));
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(timers::work(
+        log.clone(),
+        "chores",
+        4,
+        {
+            let (done, flaky) = (Arc::clone(&done), Arc::clone(&flaky));
+            move |due| {
+                let (done, flaky) = (Arc::clone(&done), Arc::clone(&flaky));
+                async move {
+                    if due.command == json!("flaky") && flaky.fetch_add(1, Ordering::SeqCst) < 2 {
+                        return Done::Failed("not yet".to_owned());
+                    }
+                    done.lock()
+                        .expect("unpoisoned")
+                        .push(due.command.as_str().unwrap_or_default().to_owned());
+                    Done::Finished
+                }
+            }
+        },
+        stop.clone(),
+    ));
+    let settled = async {
+        loop {
+            let left: i64 = sqlx::query_scalar("select count(*) from event_store.timers")
+                .fetch_one(log.database())
+                .await
+                .expect("counted");
+            if left == 1 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), settled).await.expect("all but the far one are done");
+    stop.cancel();
+    worker.await.expect("the worker ends");
+    let mut done = done.lock().expect("unpoisoned").clone();
+    done.sort();
+    assert_eq!(done, ["flaky", "now", "soon"]);
+    assert_eq!(flaky.load(Ordering::SeqCst), 3);
+}
