@@ -21,7 +21,12 @@ create function event_store.append(
     first_type text, first_aggregate text, first_sequence bigint, first_position bigint,
     first_refused boolean, first_fingerprint bytea, first_answer text, claim_scope text
 )
-    language plpgsql as
+    language plpgsql
+    -- A session keeps the plans of its first calls. Made while the log is short they would read the whole
+    -- table for its head, and go on doing so when it has grown.
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+as
 $$
 #variable_conflict use_column
 declare
@@ -67,15 +72,17 @@ begin
                 select r.scope, r.key, c_aggregate[r.command]
                 from unnest(k_command, k_scope, k_key, k_take) as r(command, scope, key, take) where r.take;
             end if;
-            insert into event_store.commands
-            select c.command, c.principal, c.fingerprint, c.type, c.aggregate, c.expected + c.events,
-                   v_head + c.last, c.refused, c.answer::json, c.derived, v_now
-            from (select c.*, sum(c.events) over (order by c.ordinal) as last
-                  from unnest(c_type, c_aggregate, c_expected, c_events, c_command, c_principal, c_fingerprint,
-                              c_refused, c_answer, c_derived)
-                      with ordinality as c(type, aggregate, expected, events, command, principal, fingerprint,
-                                           refused, answer, derived, ordinal)) c
-            where c.command is not null;
+            if cardinality(array_remove(c_command, null)) > 0 then
+                insert into event_store.commands
+                select c.command, c.principal, c.fingerprint, c.type, c.aggregate, c.expected + c.events,
+                       v_head + c.last, c.refused, c.answer::json, c.derived, v_now
+                from (select c.*, sum(c.events) over (order by c.ordinal) as last
+                      from unnest(c_type, c_aggregate, c_expected, c_events, c_command, c_principal, c_fingerprint,
+                                  c_refused, c_answer, c_derived)
+                          with ordinality as c(type, aggregate, expected, events, command, principal, fingerprint,
+                                               refused, answer, derived, ordinal)) c
+                where c.command is not null;
+            end if;
             if cardinality(e_command) > 0 then
                 perform pg_notify('mart_log', (v_head + cardinality(e_command))::text);
             end if;

@@ -23,6 +23,8 @@ const RECONNECT: Duration = Duration::from_millis(250);
 pub(crate) const PROGRESS_CHANNEL: &str = "mart_progress";
 /// The name of the notifications about timers that are due at once.
 pub(crate) const TIMER_CHANNEL: &str = "mart_timers";
+/// The name of the notifications about read models being replaced.
+pub const READ_MODELS_CHANNEL: &str = "mart_read_models";
 const LOG_CHANNEL: &str = "mart_log";
 
 /// One checkpoint's name: subscription, source, partition.
@@ -43,6 +45,7 @@ struct Inner {
     progress: RwLock<HashMap<Checkpoint, i64>>,
     progressed: watch::Sender<u64>,
     timers: watch::Sender<u64>,
+    read_models: watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for Signal {
@@ -62,6 +65,7 @@ impl Signal {
             progress: RwLock::default(),
             progressed: watch::channel(0).0,
             timers: watch::channel(0).0,
+            read_models: watch::channel(0).0,
         });
         let listener = Arc::clone(&inner);
         let token = stop.clone();
@@ -118,6 +122,11 @@ impl Signal {
     /// The last known position of a checkpoint.
     pub(crate) fn checkpoint(&self, checkpoint: &Checkpoint) -> Option<i64> {
         self.inner.progress.read().ok()?.get(checkpoint).copied()
+    }
+
+    /// A receiver that wakes whenever a read model may have been replaced.
+    pub fn read_models(&self) -> watch::Receiver<u64> {
+        self.inner.read_models.subscribe()
     }
 
     /// A receiver that wakes whenever a timer was set that is due at once.
@@ -187,7 +196,7 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
         .max_lifetime(None)
         .connect_lazy_with(options.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen_all([LOG_CHANNEL, PROGRESS_CHANNEL, TIMER_CHANNEL]).await?;
+    listener.listen_all([LOG_CHANNEL, PROGRESS_CHANNEL, TIMER_CHANNEL, READ_MODELS_CHANNEL]).await?;
     // The tables may not be there yet: a service may be started before it is migrated.
     if let Ok(head) = head_of(&inner.database).await {
         inner.note_head(head);
@@ -195,6 +204,7 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
     inner.listening.send_replace(true);
     inner.progressed.send_modify(|version| *version += 1);
     inner.timers.send_modify(|version| *version += 1);
+    inner.read_models.send_modify(|version| *version += 1);
     loop {
         match tokio::time::timeout(POLL, listener.try_recv()).await {
             Ok(Ok(Some(notification))) => inner.note(notification.channel(), notification.payload()),
@@ -227,6 +237,7 @@ impl Inner {
                 }
             }
             TIMER_CHANNEL => self.timers.send_modify(|version| *version += 1),
+            READ_MODELS_CHANNEL => self.read_models.send_modify(|version| *version += 1),
             other => tracing::debug!(channel = other, "notification of an unknown channel"),
         }
     }

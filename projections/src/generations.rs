@@ -1,0 +1,217 @@
+//! The generations of a read model: each stands in a schema of its own, one of them is live.
+
+use chrono::{DateTime, Utc};
+use event_store::{Log, Result};
+use sqlx::{PgConnection, PgPool, Row};
+
+use crate::read_model::ReadModel;
+
+/// How long a retired generation is still kept up, for queries that have not noticed the switch yet.
+pub const GRACE_SECONDS: i64 = 15;
+
+/// Where a generation stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Being rebuilt; nobody reads it.
+    Building,
+    /// Read by queries.
+    Live,
+    /// Replaced; kept until it is dropped.
+    Retired,
+}
+
+/// One build of a read model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// The read model.
+    pub name: String,
+    /// `<version of the code>.<number of the build>`
+    pub version: String,
+    /// Where it stands.
+    pub status: Status,
+    /// Since when.
+    pub changed_at: DateTime<Utc>,
+}
+
+impl Generation {
+    /// The schema its table stands in.
+    pub fn schema(&self) -> String {
+        format!("{}_v{}", self.name, self.version.replace('.', "_"))
+    }
+
+    /// The name of its subscription, part of its checkpoints.
+    pub fn subscription(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+
+    /// The version of the code it was built by.
+    pub fn code_version(&self) -> u32 {
+        self.version.split('.').next().and_then(|version| version.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// The generations of a read model, oldest first.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn list(database: &PgPool, name: &str) -> Result<Vec<Generation>> {
+    let rows = sqlx::query(
+        "select name, version, status, changed_at from event_store.read_models \
+         where name = $1 order by split_part(version, '.', 1)::integer, split_part(version, '.', 2)::integer limit 1000",
+    )
+    .bind(name)
+    .fetch_all(database)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let status: String = row.try_get("status")?;
+            Ok(Generation {
+                name: row.try_get("name")?,
+                version: row.try_get("version")?,
+                status: match status.as_str() {
+                    "live" => Status::Live,
+                    "retired" => Status::Retired,
+                    _ => Status::Building,
+                },
+                changed_at: row.try_get("changed_at")?,
+            })
+        })
+        .collect()
+}
+
+/// The live generation of a read model.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn live(database: &PgPool, name: &str) -> Result<Option<Generation>> {
+    Ok(list(database, name).await?.into_iter().find(|generation| generation.status == Status::Live))
+}
+
+/// Makes the first generation of a read model, empty and live, unless there is one: its subscription fills it
+/// from the logs.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn ensure<M: ReadModel>(log: &Log) -> Result<Generation> {
+    if let Some(generation) = live(log.database(), M::NAME).await? {
+        return Ok(generation);
+    }
+    let mut transaction = log.database().begin().await?;
+    lock(&mut transaction, M::NAME).await?;
+    let first = create::<M>(&mut transaction, "live").await;
+    match first {
+        Ok(generation) => {
+            indexes::<M>(&mut transaction, &generation).await?;
+            announce(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(generation)
+        }
+        Err(error) => {
+            transaction.rollback().await?;
+            // Another process was first.
+            live(log.database(), M::NAME).await?.ok_or(error)
+        }
+    }
+}
+
+/// Serialises whoever changes the generations of a read model, until the transaction ends.
+async fn lock(transaction: &mut PgConnection, name: &str) -> Result<()> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('read model ' || $1, 0))")
+        .bind(name)
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Makes the next generation, without secondary indexes.
+pub(crate) async fn create<M: ReadModel>(transaction: &mut PgConnection, status: &str) -> Result<Generation> {
+    let row = sqlx::query(
+        "insert into event_store.read_models (name, version, status) \
+         select $1, $2::text || '.' || (coalesce(max(split_part(version, '.', 2)::integer), 0) + 1), $3 \
+         from event_store.read_models where name = $1 \
+         returning version, changed_at",
+    )
+    .bind(M::NAME)
+    .bind(M::VERSION.to_string())
+    .bind(status)
+    .fetch_one(&mut *transaction)
+    .await?;
+    let generation = Generation {
+        name: M::NAME.to_owned(),
+        version: row.try_get("version")?,
+        status: if status == "live" { Status::Live } else { Status::Building },
+        changed_at: row.try_get("changed_at")?,
+    };
+    let (schema, name, columns) = (generation.schema(), M::NAME, M::COLUMNS);
+    sqlx::raw_sql(&format!("create schema {schema}; create table {schema}.{name} ({columns});"))
+        .execute(transaction)
+        .await?;
+    Ok(generation)
+}
+
+/// Builds the secondary indexes of a generation.
+pub(crate) async fn indexes<M: ReadModel>(
+    connection: &mut PgConnection,
+    generation: &Generation,
+) -> Result<()> {
+    let (schema, name) = (generation.schema(), M::NAME);
+    for index in M::INDEXES {
+        sqlx::raw_sql(&format!("create index on {schema}.{name} {index};")).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Makes a generation the live one, in one step; what was live is retired.
+pub(crate) async fn switch(log: &Log, generation: &Generation) -> Result<()> {
+    let mut transaction = log.database().begin().await?;
+    lock(&mut transaction, &generation.name).await?;
+    sqlx::query(
+        "update event_store.read_models set status = 'retired', changed_at = clock_timestamp() \
+         where name = $1 and status = 'live'",
+    )
+    .bind(&generation.name)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "update event_store.read_models set status = 'live', changed_at = clock_timestamp() \
+         where name = $1 and version = $2",
+    )
+    .bind(&generation.name)
+    .bind(&generation.version)
+    .execute(&mut *transaction)
+    .await?;
+    announce(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn announce(transaction: &mut PgConnection) -> Result<()> {
+    sqlx::query("select pg_notify($1, '')")
+        .bind(event_store::signal::READ_MODELS_CHANNEL)
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Drops a generation with all it has.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn drop(database: &PgPool, generation: &Generation) -> Result<()> {
+    let mut transaction = database.begin().await?;
+    sqlx::raw_sql(&format!("drop schema if exists {} cascade;", generation.schema()))
+        .execute(&mut *transaction)
+        .await?;
+    event_store::checkpoints::forget(&mut transaction, &generation.subscription()).await?;
+    sqlx::query("delete from event_store.parked where subscription = $1")
+        .bind(generation.subscription())
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query("delete from event_store.read_models where name = $1 and version = $2")
+        .bind(&generation.name)
+        .bind(&generation.version)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(())
+}

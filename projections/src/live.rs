@@ -1,0 +1,147 @@
+//! The query side of a read model: its live generation, and waiting for it to show a write.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use event_store::read_your_writes::{self, Place};
+use event_store::{Error, Log, Result};
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
+use tokio::sync::watch;
+
+use crate::generations::{self, Generation};
+use crate::read_model::ReadModel;
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<R, K> {
+    /// The rows.
+    pub rows: Vec<R>,
+    /// The key of the last row, when there are more behind it.
+    pub next: Option<K>,
+}
+
+impl<R, K> Page<R, K> {
+    /// Makes a page of `limit` rows out of one more than that.
+    pub fn cut(mut rows: Vec<R>, limit: usize, key: impl Fn(&R) -> K) -> Self {
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = if more { rows.last().map(key) } else { None };
+        Self { rows, next }
+    }
+}
+
+/// A read model as queries see it. Cheap to clone.
+pub struct Live<M> {
+    log: Log,
+    current: Arc<Mutex<Current>>,
+    model: PhantomData<fn() -> M>,
+}
+
+struct Current {
+    generation: Option<Generation>,
+    changes: watch::Receiver<u64>,
+}
+
+impl<M> Clone for Live<M> {
+    fn clone(&self) -> Self {
+        Self { log: self.log.clone(), current: Arc::clone(&self.current), model: PhantomData }
+    }
+}
+
+impl<M: ReadModel> Live<M> {
+    /// The read model in the database of `log`.
+    pub fn new(log: Log) -> Self {
+        let changes = log.signal().read_models();
+        Self { log, current: Arc::new(Mutex::new(Current { generation: None, changes })), model: PhantomData }
+    }
+
+    /// The log whose database it stands in.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The database it stands in.
+    pub fn database(&self) -> &PgPool {
+        self.log.database()
+    }
+
+    /// The generation queries read now.
+    ///
+    /// # Errors
+    /// When the database is unreachable.
+    pub async fn generation(&self) -> Result<Generation> {
+        if let Ok(mut current) = self.current.lock() {
+            if current.changes.has_changed().unwrap_or(true) {
+                current.changes.mark_unchanged();
+                current.generation = None;
+            }
+            if let Some(generation) = &current.generation {
+                return Ok(generation.clone());
+            }
+        }
+        let generation = match generations::live(self.log.database(), M::NAME).await? {
+            Some(generation) => generation,
+            None => generations::ensure::<M>(&self.log).await?,
+        };
+        if let Ok(mut current) = self.current.lock() {
+            current.generation = Some(generation.clone());
+        }
+        Ok(generation)
+    }
+
+    /// The table queries read now, with its schema.
+    ///
+    /// # Errors
+    /// When the database is unreachable.
+    pub async fn table(&self) -> Result<String> {
+        Ok(format!("{}.{}", self.generation().await?.schema(), M::NAME))
+    }
+
+    /// `select <the row> from <table> t <tail>`, for [`Live::rows`] and the like.
+    ///
+    /// # Errors
+    /// When the database is unreachable.
+    pub async fn select(&self, tail: &str) -> Result<String> {
+        Ok(format!("select row_to_json(t)::text as row from {} t {tail}", self.table().await?))
+    }
+
+    /// Reads the rows of a statement made by [`Live::select`].
+    ///
+    /// # Errors
+    /// When a row is not what the code of this version wrote.
+    pub fn rows(&self, found: &[PgRow]) -> Result<Vec<M::Row>> {
+        found
+            .iter()
+            .map(|row| {
+                let json: &str = row.try_get("row")?;
+                serde_json::from_str(json)
+                    .map_err(|source| Error::Decode { what: format!("a row of {}", M::NAME), source })
+            })
+            .collect()
+    }
+
+    /// The row with a key.
+    ///
+    /// # Errors
+    /// When the database is unreachable.
+    pub async fn find(&self, key: &str) -> Result<Option<M::Row>> {
+        let statement = self.select(&format!("where t.{}::text = $1 limit 1", M::KEY)).await?;
+        let found = sqlx::query(&statement).bind(key).fetch_all(self.database()).await?;
+        Ok(self.rows(&found)?.pop())
+    }
+
+    /// Waits until the read model shows everything up to `place`; says whether it does within `limit`.
+    /// `source` is the database of the place's log, for a place whose partition is not known.
+    ///
+    /// # Errors
+    /// When the database is unreachable.
+    pub async fn wait(&self, place: &Place, source: Option<&PgPool>, limit: Duration) -> Result<bool> {
+        if !M::FEEDS.iter().any(|feed| feed.service == place.source) {
+            return Ok(true);
+        }
+        let subscription = self.generation().await?.subscription();
+        read_your_writes::wait(&self.log, &[&subscription], place, source, limit).await
+    }
+}

@@ -1,0 +1,179 @@
+//! The projector: it keeps the generations of a read model up with the logs.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{TimeDelta, Utc};
+use event_store::broker::Broker;
+use event_store::subscription::{ApplyError, Delivered, Source, Subscriber, Subscription};
+use event_store::{Log, Result};
+use sqlx::PgConnection;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{Happened, reader};
+use crate::generations::{self, GRACE_SECONDS, Generation, Status};
+use crate::read_model::{ReadModel, Rows};
+use crate::rebuild;
+
+/// How often the generations are looked at when nothing was notified.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long the projector waits before it tries again after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The logs read models are made of, by the names of their services, and the way to hear of new events.
+#[derive(Clone)]
+pub struct Sources {
+    /// The logs.
+    pub logs: BTreeMap<&'static str, Log>,
+    /// Kafka; without it the logs are followed.
+    pub broker: Option<Broker>,
+}
+
+impl Sources {
+    /// What a read model subscribes to.
+    ///
+    /// # Errors
+    /// When a log it needs is not among these.
+    pub fn of<M: ReadModel>(&self) -> Result<Vec<Source>> {
+        M::FEEDS
+            .iter()
+            .map(|feed| {
+                let log = self.logs.get(feed.service).ok_or_else(|| {
+                    event_store::Error::Malformed(format!("{} needs the log of {}", M::NAME, feed.service))
+                })?;
+                Ok(Source { log: log.clone(), aggregates: feed.aggregates.to_vec(), personal: feed.personal })
+            })
+            .collect()
+    }
+}
+
+/// Applies events to one generation of a read model.
+pub struct Projector<M> {
+    schema: String,
+    model: PhantomData<fn() -> M>,
+}
+
+impl<M: ReadModel> Projector<M> {
+    /// The projector of a generation.
+    pub fn new(generation: &Generation) -> Self {
+        Self { schema: generation.schema(), model: PhantomData }
+    }
+}
+
+#[async_trait]
+impl<M: ReadModel> Subscriber for Projector<M> {
+    async fn write(
+        &self,
+        batch: &[Delivered],
+        transaction: &mut PgConnection,
+    ) -> std::result::Result<(), ApplyError> {
+        let happened: Vec<Happened> =
+            batch.iter().map(Happened::read).collect::<std::result::Result<_, _>>()?;
+        let mut rows = Rows::<M>::default();
+        rows.fetch(transaction, &self.schema, happened.iter().flat_map(M::keys)).await?;
+        for happened in &happened {
+            rows.fold(happened)?;
+        }
+        rows.store(transaction, &self.schema).await
+    }
+}
+
+/// The subscription of a generation.
+pub(crate) fn subscription<M: ReadModel>(
+    home: &Log,
+    sources: &Sources,
+    generation: &Generation,
+) -> Result<Subscription> {
+    Ok(Subscription {
+        name: generation.subscription(),
+        home: home.clone(),
+        sources: sources.of::<M>()?,
+        subscriber: Arc::new(Projector::<M>::new(generation)),
+        broker: sources.broker.clone(),
+        reader: reader(),
+    })
+}
+
+/// Keeps a read model up until `stop`: its live generation, and for a while the one it replaced. What an
+/// older version of the code built is rebuilt beside it first.
+pub async fn run<M: ReadModel>(home: Log, sources: Sources, stop: CancellationToken) {
+    let mut running: BTreeMap<String, (CancellationToken, JoinHandle<()>)> = BTreeMap::new();
+    let mut changes = home.signal().read_models();
+    while !stop.is_cancelled() {
+        changes.mark_unchanged();
+        let pause = match keep::<M>(&home, &sources, &mut running, &stop).await {
+            Ok(()) => LOOK_AGAIN,
+            Err(error) => {
+                tracing::debug!(%error, read_model = M::NAME, "the projector cannot look at its generations yet");
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    for (token, task) in running.into_values() {
+        token.cancel();
+        if let Err(error) = task.await {
+            tracing::error!(%error, read_model = M::NAME, "a projector ended badly");
+        }
+    }
+}
+
+async fn keep<M: ReadModel>(
+    home: &Log,
+    sources: &Sources,
+    running: &mut BTreeMap<String, (CancellationToken, JoinHandle<()>)>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let live = generations::ensure::<M>(home).await?;
+    if live.code_version() < M::VERSION && !rebuild::is_running(home, M::NAME).await? {
+        tracing::info!(
+            read_model = M::NAME,
+            from = live.version,
+            "an older version of the read model; rebuilding it"
+        );
+        rebuild::run::<M>(home, sources, &rebuild::Options::default(), &rebuild::Silent, stop).await?;
+    }
+    let freshly_retired = Utc::now() - TimeDelta::seconds(GRACE_SECONDS);
+    let wanted: Vec<Generation> = generations::list(home.database(), M::NAME)
+        .await?
+        .into_iter()
+        .filter(|generation| match generation.status {
+            // A table of another version of the code has other columns than this fold writes.
+            Status::Live => generation.code_version() == M::VERSION,
+            Status::Retired => {
+                generation.code_version() == M::VERSION && generation.changed_at > freshly_retired
+            }
+            Status::Building => false,
+        })
+        .collect();
+    let over: Vec<String> = running
+        .keys()
+        .filter(|version| !wanted.iter().any(|generation| generation.version == **version))
+        .cloned()
+        .collect();
+    for version in over {
+        if let Some((token, task)) = running.remove(&version) {
+            token.cancel();
+            if let Err(error) = task.await {
+                tracing::error!(%error, read_model = M::NAME, "a projector ended badly");
+            }
+        }
+    }
+    running.retain(|_, (_, task)| !task.is_finished());
+    for generation in wanted {
+        if !running.contains_key(&generation.version) {
+            let token = stop.child_token();
+            let task = tokio::spawn(subscription::<M>(home, sources, &generation)?.run(token.clone()));
+            running.insert(generation.version, (token, task));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! What a read model is, and how its rows are read and written.
+
+use std::collections::{BTreeMap, HashMap};
+
+use event_store::subscription::ApplyError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::PgConnection;
+
+use crate::event::Happened;
+
+/// Which events of a service a read model wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feed {
+    /// The service.
+    pub service: &'static str,
+    /// The types of its aggregates.
+    pub aggregates: &'static [&'static str],
+    /// Whether their personal data is needed; only a service's own events may be opened.
+    pub personal: bool,
+}
+
+/// A read model: a table whose rows are folds of events.
+///
+/// A row is a struct whose fields are the columns of the table, by name. Each event concerns some rows, named
+/// by their keys; each of these rows is folded with it. Rows that come out the same are not written.
+pub trait ReadModel: Send + Sync + 'static {
+    /// Its name: of the table, of the rebuild, of its metrics.
+    const NAME: &'static str;
+    /// Raised when the table or the fold changes: what stands under an older version is rebuilt.
+    const VERSION: u32;
+    /// What it reads.
+    const FEEDS: &'static [Feed];
+    /// The column of the primary key, of type `text` or `uuid`.
+    const KEY: &'static str;
+    /// The columns of the table, the primary key included.
+    const COLUMNS: &'static str;
+    /// Secondary indexes: what follows `create index … on table`, such as `(user_id, created_at desc)`.
+    const INDEXES: &'static [&'static str] = &[];
+
+    /// A row.
+    type Row: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync;
+
+    /// The keys of the rows an event concerns.
+    fn keys(happened: &Happened) -> Vec<String>;
+
+    /// The row after an event; none when it is gone, or there never was one.
+    ///
+    /// # Errors
+    /// [`ApplyError::Event`] when the event makes no sense here.
+    fn fold(row: Option<Self::Row>, key: &str, happened: &Happened) -> Result<Option<Self::Row>, ApplyError>;
+}
+
+/// Rows on their way through a fold, by key.
+pub(crate) struct Rows<M: ReadModel> {
+    rows: HashMap<String, Slot<M::Row>>,
+}
+
+struct Slot<R> {
+    stored: Option<R>,
+    now: Option<R>,
+}
+
+impl<M: ReadModel> Default for Rows<M> {
+    fn default() -> Self {
+        Self { rows: HashMap::new() }
+    }
+}
+
+impl<M: ReadModel> Rows<M> {
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Reads the rows of `keys` that are not here yet.
+    pub(crate) async fn fetch(
+        &mut self,
+        connection: &mut PgConnection,
+        schema: &str,
+        keys: impl Iterator<Item = String>,
+    ) -> Result<(), ApplyError> {
+        let missing: Vec<String> = {
+            let mut wanted: Vec<String> = keys.filter(|key| !self.rows.contains_key(key)).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            wanted
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (key, name) = (M::KEY, M::NAME);
+        let found: Vec<(String, String)> = sqlx::query_as(&format!(
+            "select t.{key}::text, row_to_json(t)::text from {schema}.{name} t \
+             where t.{key} = any($1::text[]::{}[])",
+            key_type::<M>()
+        ))
+        .bind(&missing)
+        .fetch_all(connection)
+        .await?;
+        for key in missing {
+            self.rows.insert(key, Slot { stored: None, now: None });
+        }
+        for (key, json) in found {
+            let row: M::Row = serde_json::from_str(&json)
+                .map_err(|error| ApplyError::Event(format!("row {key} of {name}: {error}")))?;
+            self.rows.insert(key, Slot { stored: Some(row.clone()), now: Some(row) });
+        }
+        Ok(())
+    }
+
+    /// Says that the keys not here yet have no stored row.
+    pub(crate) fn assume_new(&mut self, keys: impl Iterator<Item = String>) {
+        for key in keys {
+            self.rows.entry(key).or_insert(Slot { stored: None, now: None });
+        }
+    }
+
+    /// Folds an event into the rows it concerns.
+    pub(crate) fn fold(&mut self, happened: &Happened) -> Result<(), ApplyError> {
+        for key in M::keys(happened) {
+            let slot = self
+                .rows
+                .get_mut(&key)
+                .ok_or_else(|| ApplyError::Event(format!("row {key} of {} was not fetched", M::NAME)))?;
+            let row = slot.now.take();
+            slot.now = M::fold(row, &key, happened)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the rows that changed, once each, in the order of their keys.
+    pub(crate) async fn store(
+        &mut self,
+        connection: &mut PgConnection,
+        schema: &str,
+    ) -> Result<(), ApplyError> {
+        let mut changed: BTreeMap<&str, &M::Row> = BTreeMap::new();
+        let mut removed: Vec<&str> = Vec::new();
+        for (key, slot) in &self.rows {
+            match (&slot.stored, &slot.now) {
+                (stored, Some(now)) if stored.as_ref() != Some(now) => {
+                    changed.insert(key, now);
+                }
+                (Some(_), None) => removed.push(key),
+                (_, Some(_)) | (None, None) => {}
+            }
+        }
+        let (key, name) = (M::KEY, M::NAME);
+        if !removed.is_empty() {
+            removed.sort_unstable();
+            sqlx::query(&format!(
+                "delete from {schema}.{name} where {key} = any($1::text[]::{}[])",
+                key_type::<M>()
+            ))
+            .bind(&removed)
+            .execute(&mut *connection)
+            .await?;
+        }
+        let rows: Vec<&M::Row> = changed.into_values().collect();
+        for chunk in rows.chunks(STORED_ROWS) {
+            let json = serde_json::to_string(chunk)
+                .map_err(|error| ApplyError::Event(format!("a row of {name}: {error}")))?;
+            sqlx::query(&upsert::<M>(schema)).bind(json).execute(&mut *connection).await?;
+        }
+        for slot in self.rows.values_mut() {
+            slot.stored.clone_from(&slot.now);
+        }
+        Ok(())
+    }
+}
+
+/// How many rows are written by one statement.
+const STORED_ROWS: usize = 5_000;
+
+fn key_type<M: ReadModel>() -> &'static str {
+    columns::<M>().find(|(name, _)| *name == M::KEY).map_or("text", |(_, kind)| kind)
+}
+
+/// The names and types of the columns.
+fn columns<M: ReadModel>() -> impl Iterator<Item = (&'static str, &'static str)> {
+    M::COLUMNS.split(",\n").filter_map(|column| {
+        let mut words = column.split_whitespace();
+        Some((words.next()?, words.next()?))
+    })
+}
+
+fn upsert<M: ReadModel>(schema: &str) -> String {
+    let (key, name) = (M::KEY, M::NAME);
+    let names: Vec<&str> = columns::<M>().map(|(name, _)| name).collect();
+    let all = names.join(", ");
+    let set: Vec<String> =
+        names.iter().filter(|name| **name != key).map(|name| format!("{name} = excluded.{name}")).collect();
+    format!(
+        "insert into {schema}.{name} ({all}) \
+         select {all} from json_populate_recordset(null::{schema}.{name}, $1::json) \
+         on conflict ({key}) do update set {}",
+        set.join(", ")
+    )
+}

@@ -1,0 +1,392 @@
+//! The rebuild of a read model: a new generation beside the live one, switched in one step.
+//!
+//! The new table gets its rows from the logs in chunks, folded in memory and written when memory is full or
+//! the end is reached, without secondary indexes; then the indexes, then what happened meanwhile through the
+//! ordinary subscription, then the switch. Commands and queries go on throughout. A rebuild that was killed
+//! leaves a generation nobody reads; the next one drops it and starts clean.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use event_store::subscription::{ApplyError, Delivered, Source};
+use event_store::{Error, Log, Result, checkpoints, feed};
+use sqlx::{Connection, PgConnection, Row};
+use tokio_util::sync::CancellationToken;
+
+use crate::event::Happened;
+use crate::generations::{self, Generation, Status};
+use crate::projector::{self, Sources};
+use crate::read_model::{ReadModel, Rows};
+
+/// How many events are read at once.
+const CHUNK_EVENTS: i64 = 10_000;
+/// How many rows are held in memory before they are written.
+const HELD_ROWS: usize = 100_000;
+/// How long the new generation may take to catch up before the rebuild gives up.
+const CATCH_UP: Duration = Duration::from_secs(600);
+/// How many differences a verification names.
+const NAMED_DIFFERENCES: i64 = 10;
+
+/// How far a rebuild goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Whether the new generation is only compared with the live one, and dropped again.
+    pub verify: bool,
+    /// Up to where: then the new generation is not switched to, but kept to look at.
+    pub to: Option<Until>,
+    /// Whether what is replaced is dropped as well.
+    pub drop_old: bool,
+}
+
+/// A point in the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// A position, of each log that is read.
+    Position(i64),
+    /// A time, by the database's clock.
+    Time(DateTime<Utc>),
+}
+
+/// Hears how a rebuild goes.
+pub trait Progress: Send + Sync {
+    /// So many events are to be read.
+    fn begins(&self, read_model: &str, events: u64);
+    /// So many more were read.
+    fn advances(&self, events: u64);
+    /// What is being done now.
+    fn does(&self, what: &str);
+}
+
+/// Tells nobody.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begins(&self, _read_model: &str, _events: u64) {}
+    fn advances(&self, _events: u64) {}
+    fn does(&self, _what: &str) {}
+}
+
+/// What came of a rebuild.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The new generation is live.
+    Switched(Generation),
+    /// The rebuilt rows equal the live ones; so many.
+    Equal {
+        /// How many rows there are.
+        rows: i64,
+    },
+    /// They differ.
+    Different {
+        /// How many rows differ.
+        rows: i64,
+        /// The keys of the first of them.
+        keys: Vec<String>,
+    },
+    /// The past stands in this schema, to be looked at and dropped with `--drop-old`.
+    Kept(Generation),
+    /// The rebuild was stopped; nothing changed.
+    Stopped,
+}
+
+/// Whether somebody rebuilds the read model right now.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn is_running(home: &Log, name: &str) -> Result<bool> {
+    let mut connection = home.database().acquire().await?;
+    let free: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('rebuild ' || $1, 0))")
+        .bind(name)
+        .fetch_one(&mut *connection)
+        .await?;
+    if free {
+        sqlx::query("select pg_advisory_unlock(hashtextextended('rebuild ' || $1, 0))")
+            .bind(name)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(!free)
+}
+
+/// Rebuilds a read model.
+///
+/// # Errors
+/// When another rebuild of it is running, the database is unreachable, or an event cannot be folded. Then
+/// the live generation is as it was.
+pub async fn run<M: ReadModel>(
+    home: &Log,
+    sources: &Sources,
+    options: &Options,
+    progress: &dyn Progress,
+    stop: &CancellationToken,
+) -> Result<Outcome> {
+    // The lock lives on a connection of its own: it goes when this process goes, however it goes.
+    let mut guard =
+        <sqlx::postgres::PgConnection as Connection>::connect_with(home.connect_options()).await?;
+    let ours: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('rebuild ' || $1, 0))")
+        .bind(M::NAME)
+        .fetch_one(&mut guard)
+        .await?;
+    if !ours {
+        return Err(Error::Malformed(format!("{} is being rebuilt by another process", M::NAME)));
+    }
+    generations::ensure::<M>(home).await?;
+    for left in generations::list(home.database(), M::NAME).await? {
+        if left.status == Status::Building {
+            generations::drop(home.database(), &left).await?;
+        }
+    }
+    let mut transaction = home.database().begin().await?;
+    let generation = generations::create::<M>(&mut transaction, "building").await?;
+    transaction.commit().await?;
+
+    let outcome = build::<M>(home, sources, options, progress, stop, &generation).await;
+    match &outcome {
+        Ok(Outcome::Switched(_) | Outcome::Kept(_)) => {}
+        Ok(Outcome::Equal { .. } | Outcome::Different { .. } | Outcome::Stopped) | Err(_) => {
+            generations::drop(home.database(), &generation).await?;
+        }
+    }
+    if options.drop_old && matches!(outcome, Ok(Outcome::Switched(_))) {
+        drop_old::<M>(home).await?;
+    }
+    guard.close().await.map_err(Error::from)?;
+    outcome
+}
+
+/// Drops every generation that is not live. Says how many.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn drop_old<M: ReadModel>(home: &Log) -> Result<usize> {
+    let old: Vec<Generation> = generations::list(home.database(), M::NAME)
+        .await?
+        .into_iter()
+        .filter(|generation| generation.status == Status::Retired)
+        .collect();
+    for generation in &old {
+        generations::drop(home.database(), generation).await?;
+    }
+    Ok(old.len())
+}
+
+async fn build<M: ReadModel>(
+    home: &Log,
+    sources: &Sources,
+    options: &Options,
+    progress: &dyn Progress,
+    stop: &CancellationToken,
+    generation: &Generation,
+) -> Result<Outcome> {
+    let feeds = sources.of::<M>()?;
+    let mut ends = Vec::with_capacity(feeds.len());
+    for source in &feeds {
+        ends.push(end(source, options.to).await?);
+    }
+    progress.begins(M::NAME, ends.iter().sum::<i64>().unsigned_abs());
+    let mut connection = home.database().acquire().await?;
+    let mut rows = Rows::<M>::default();
+    let mut spilled = false;
+    for (source, end) in feeds.iter().zip(&ends) {
+        let mut position = 0;
+        while position < *end {
+            if stop.is_cancelled() {
+                return Ok(Outcome::Stopped);
+            }
+            let limit = CHUNK_EVENTS.min(end - position);
+            let chunk = feed::read(source.log.database(), source.log.source(), position, limit).await?;
+            let Some(last) = chunk.last() else { break };
+            position = last.position;
+            let read = chunk.len() as u64;
+            let happened = wanted(source, chunk).await?;
+            let keys = happened.iter().flat_map(M::keys);
+            if spilled {
+                rows.fetch(&mut connection, &generation.schema(), keys).await.map_err(plain)?;
+            } else {
+                rows.assume_new(keys);
+            }
+            for happened in &happened {
+                rows.fold(happened).map_err(plain)?;
+            }
+            if rows.len() > HELD_ROWS {
+                rows.store(&mut connection, &generation.schema()).await.map_err(plain)?;
+                rows = Rows::default();
+                spilled = true;
+            }
+            progress.advances(read);
+        }
+    }
+    progress.does("writing rows");
+    rows.store(&mut connection, &generation.schema()).await.map_err(plain)?;
+    progress.does("building indexes");
+    generations::indexes::<M>(&mut connection, generation).await?;
+    sqlx::raw_sql(&format!("analyze {}.{}", generation.schema(), M::NAME)).execute(&mut *connection).await?;
+    drop(connection);
+    for (source, end) in feeds.iter().zip(&ends) {
+        checkpoints::load(home.database(), &generation.subscription(), source.log.source(), *end).await?;
+    }
+    if options.to.is_some() {
+        return Ok(Outcome::Kept(generation.clone()));
+    }
+    if options.verify {
+        progress.does("comparing with the live rows");
+        return compare::<M>(home, &feeds, generation).await;
+    }
+    progress.does("catching up");
+    catch_up::<M>(home, sources, &feeds, generation, stop).await
+}
+
+/// The position a source is read up to.
+async fn end(source: &Source, to: Option<Until>) -> Result<i64> {
+    let head = feed::head(source.log.database()).await?;
+    match to {
+        None => Ok(head),
+        Some(Until::Position(position)) => Ok(position.clamp(0, head)),
+        Some(Until::Time(time)) => {
+            let position: i64 = sqlx::query_scalar(
+                "select coalesce(max(position), 0) from event_store.events where recorded_at <= $1",
+            )
+            .bind(time)
+            .fetch_one(source.log.database())
+            .await?;
+            Ok(position)
+        }
+    }
+}
+
+async fn wanted(source: &Source, chunk: Vec<event_store::Recorded>) -> Result<Vec<Happened>> {
+    let mut happened = Vec::with_capacity(chunk.len());
+    for recorded in chunk {
+        if !source.aggregates.is_empty() && !source.aggregates.contains(&recorded.aggregate_type.as_str()) {
+            continue;
+        }
+        let mut delivered = Delivered::stored(source.log.source(), recorded);
+        if source.personal {
+            delivered.open(&source.log).await?;
+        }
+        happened.push(Happened::read(&delivered).map_err(plain)?);
+    }
+    Ok(happened)
+}
+
+fn plain(error: ApplyError) -> Error {
+    match error {
+        ApplyError::Engine(error) => error,
+        ApplyError::Event(text) => Error::Malformed(text),
+    }
+}
+
+/// Follows the logs until the new generation has seen what they held when this began, then switches.
+async fn catch_up<M: ReadModel>(
+    home: &Log,
+    sources: &Sources,
+    feeds: &[Source],
+    generation: &Generation,
+    stop: &CancellationToken,
+) -> Result<Outcome> {
+    let token = CancellationToken::new();
+    let following = tokio::spawn(projector::subscription::<M>(home, sources, generation)?.run(token.clone()));
+    let mut reached = true;
+    for source in feeds {
+        let position = feed::head(source.log.database()).await?;
+        let place = event_store::read_your_writes::Place {
+            source: source.log.source().to_owned(),
+            partition: None,
+            position,
+        };
+        let subscription = generation.subscription();
+        let subscriptions = [subscription.as_str()];
+        let waiting = event_store::read_your_writes::wait(
+            home,
+            &subscriptions,
+            &place,
+            Some(source.log.database()),
+            CATCH_UP,
+        );
+        reached &= tokio::select! {
+            reached = waiting => reached?,
+            () = stop.cancelled() => false,
+        };
+    }
+    let outcome = if reached {
+        generations::switch(home, generation).await?;
+        Outcome::Switched(Generation { status: Status::Live, ..generation.clone() })
+    } else {
+        Outcome::Stopped
+    };
+    // The projectors take over from here; leaving gives them the partitions at once.
+    token.cancel();
+    following.await.map_err(|error| Error::Malformed(error.to_string()))?;
+    Ok(outcome)
+}
+
+/// Brings the new generation to exactly where the live one stands, which is held there meanwhile, and
+/// compares them row by row.
+async fn compare<M: ReadModel>(home: &Log, feeds: &[Source], generation: &Generation) -> Result<Outcome> {
+    let live = generations::live(home.database(), M::NAME)
+        .await?
+        .ok_or_else(|| Error::Malformed(format!("{} has no live generation", M::NAME)))?;
+    let mut transaction = home.database().begin().await?;
+    let mut rows = Rows::<M>::default();
+    for source in feeds {
+        let standing = sqlx::query(
+            "select partition, position from event_store.checkpoints \
+             where subscription = $1 and source = $2 order by partition for update",
+        )
+        .bind(live.subscription())
+        .bind(source.log.source())
+        .fetch_all(&mut *transaction)
+        .await?;
+        let built =
+            checkpoints::load(home.database(), &generation.subscription(), source.log.source(), 0).await?;
+        for row in standing {
+            let (partition, position): (i16, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let mut after = built.get(&partition).copied().unwrap_or_default();
+            loop {
+                let chunk =
+                    feed::read_partitions(source.log.database(), &[partition], after, position, CHUNK_EVENTS)
+                        .await?;
+                let Some(last) = chunk.last() else { break };
+                after = last.position;
+                let happened = wanted(source, chunk).await?;
+                let keys = happened.iter().flat_map(M::keys);
+                rows.fetch(&mut transaction, &generation.schema(), keys).await.map_err(plain)?;
+                for happened in &happened {
+                    rows.fold(happened).map_err(plain)?;
+                }
+            }
+        }
+    }
+    rows.store(&mut transaction, &generation.schema()).await.map_err(plain)?;
+    let outcome = differences::<M>(&mut transaction, &live, generation).await?;
+    transaction.rollback().await?;
+    Ok(outcome)
+}
+
+async fn differences<M: ReadModel>(
+    connection: &mut PgConnection,
+    live: &Generation,
+    built: &Generation,
+) -> Result<Outcome> {
+    let (key, name) = (M::KEY, M::NAME);
+    let (ours, theirs) = (live.schema(), built.schema());
+    let different = format!(
+        "from {ours}.{name} a full join {theirs}.{name} b on a.{key} = b.{key} \
+         where row_to_json(a)::text is distinct from row_to_json(b)::text"
+    );
+    let rows: i64 =
+        sqlx::query_scalar(&format!("select count(*) {different}")).fetch_one(&mut *connection).await?;
+    if rows == 0 {
+        let rows = sqlx::query_scalar(&format!("select count(*) from {ours}.{name}"))
+            .fetch_one(&mut *connection)
+            .await?;
+        return Ok(Outcome::Equal { rows });
+    }
+    let keys = sqlx::query_scalar(&format!(
+        "select coalesce(a.{key}, b.{key})::text as key {different} order by key limit $1"
+    ))
+    .bind(NAMED_DIFFERENCES)
+    .fetch_all(&mut *connection)
+    .await?;
+    Ok(Outcome::Different { rows, keys })
+}
