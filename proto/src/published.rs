@@ -7,6 +7,7 @@ use aggregates::notifications::NotificationEvent;
 use aggregates::orders::OrderEvent;
 use aggregates::payments::PaymentEvent;
 use aggregates::users::UserEvent;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -15,8 +16,9 @@ use crate::error::WireError;
 use crate::service::Service;
 use crate::{catalog, inventory, notifications, orders, payments, users};
 
-/// An event of any aggregate of the mart.
-#[derive(Clone, Debug, PartialEq)]
+/// An event of any aggregate of the mart. Its JSON is that of the event itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum MartEvent {
     /// Of a user.
     User(UserEvent),
@@ -94,9 +96,7 @@ impl MartEvent {
     /// # Errors
     /// Never for the events of the domain: they all have a JSON form.
     pub fn public_fields(&self) -> Result<Value, WireError> {
-        let mut stored = self
-            .published()
-            .stored()
+        let mut stored = serde_json::to_value(self)
             .map_err(|source| WireError::Stored { event_type: self.name().to_owned(), source })?;
         // An event without fields is stored as its name alone.
         let mut fields = match stored.get_mut(self.name()).map(Value::take) {
@@ -155,7 +155,6 @@ pub(crate) trait Published {
     fn name(&self) -> &'static str;
     fn message_type(&self) -> &'static str;
     fn withheld_fields(&self) -> &'static [&'static str];
-    fn stored(&self) -> Result<Value, serde_json::Error>;
 
     /// The event's part of the message, without the envelope.
     fn body(&self) -> Vec<u8>;
@@ -228,10 +227,6 @@ macro_rules! published {
                     match self {
                         $(Self::$variant { .. } => &[$($(stringify!($withheld)),+)?],)+
                     }
-                }
-
-                fn stored(&self) -> Result<serde_json::Value, serde_json::Error> {
-                    serde_json::to_value(self)
                 }
 
                 fn body(&self) -> Vec<u8> {
