@@ -6,7 +6,8 @@
 //! fields for them. This crate knows the domain, and neither the log nor Kafka.
 //!
 //! To add an event: a message and a line in the `oneof` of the service's `events.proto`, a line in the table
-//! of the service here, a sample among the tests. Field numbers and names are never used twice.
+//! of the service here, a sample among the tests and its golden file. Field numbers and names are never used
+//! twice.
 
 mod catalog;
 mod envelope;
