@@ -2,7 +2,8 @@
 --
 -- In: one entry per command (c_*; commands of one aggregate in the order of their decision, each
 -- expecting the version its predecessor leaves), one per event (e_command is the ordinal of its
--- command, from 1), one per claim. A command without events asks only that its version still holds.
+-- command, from 1), one per claim. A command without events asks only that its version still holds;
+-- a refused one leaves a row only when its answer comes with it.
 -- Out: on success of all, one row with ordinal 0 and the head before the batch; otherwise one row
 -- per command. Outcomes: 0 appended, 1 duplicate (with what the first one left), 2 conflict,
 -- 3 claim taken (with its scope).
@@ -57,6 +58,15 @@ begin
         ) into v_stale;
     end if;
 
+    if not v_stale and true = any(c_refused) then
+        -- A refusal without an answer leaves no row; but it may be a copy of a command that was accepted.
+        select exists (
+            select from unnest(c_command, c_refused) as c(command, refused)
+            join event_store.commands known on known.command_id = c.command
+            where c.refused
+        ) into v_stale;
+    end if;
+
     if not v_stale then
         begin
             insert into event_store.events
@@ -81,7 +91,7 @@ begin
                                   c_refused, c_answer, c_derived)
                           with ordinality as c(type, aggregate, expected, events, command, principal, fingerprint,
                                                refused, answer, derived, ordinal)) c
-                where c.command is not null;
+                where c.command is not null and not (c.refused and c.answer is null);
             end if;
             if cardinality(e_command) > 0 then
                 perform pg_notify('mart_log', (v_head + cardinality(e_command))::text);
@@ -205,7 +215,7 @@ begin
               with ordinality as c(type, aggregate, expected, events, command, principal, fingerprint,
                                    refused, answer, derived, ordinal)
           where v_outcome[c.ordinal] = 0) c
-    where c.command is not null;
+    where c.command is not null and not (c.refused and c.answer is null);
 
     if v_inserted > 0 then
         perform pg_notify('mart_log', (v_head + v_inserted)::text);
