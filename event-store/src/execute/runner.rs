@@ -313,9 +313,7 @@ pub(super) async fn serialise<A: Aggregate>(
             None => serde_json::to_string(event).map_err(encode)?,
             Some(person) => {
                 let mut value = serde_json::to_value(event).map_err(encode)?;
-                // Boxed: within, its queries would make the task of every command several times larger,
-                // and that is copied and allocated anew for each.
-                Box::pin(log.personal().seal(person, &mut value, fields)).await?;
+                log.personal().seal(person, &mut value, fields).await?;
                 value.to_string()
             }
         };
