@@ -93,7 +93,12 @@ impl Line {
             .filter_map(|pool| {
                 let rounds = results.stock.get(&(row.baseline(), in_flight, *pool))?;
                 let Measured { per_second, p50_ms, p99_ms } = medians(rounds);
-                Some(StockFigures { pool: *pool, commands_per_second: per_second, p50_ms, p99_ms })
+                (per_second > 0.0).then_some(StockFigures {
+                    pool: *pool,
+                    commands_per_second: per_second,
+                    p50_ms,
+                    p99_ms,
+                })
             })
             .collect();
         let best = stock.iter().map(|figures| figures.commands_per_second).max_by(f64::total_cmp);
@@ -103,7 +108,8 @@ impl Line {
             let rates = POOLS
                 .iter()
                 .filter_map(|pool| results.stock.get(&(row.baseline(), in_flight, *pool))?.get(round));
-            rates.map(|measured| measured.per_second).max_by(f64::total_cmp)
+            // A short cell may see no command of stock accepted at all; nothing is a multiple of that.
+            rates.map(|measured| measured.per_second).filter(|rate| *rate > 0.0).max_by(f64::total_cmp)
         };
         let times = |baseline: &dyn Fn(usize) -> Option<f64>| {
             let ratios: Vec<f64> = (rounds.iter().enumerate())
