@@ -42,6 +42,12 @@ pub trait Recorded: Aggregate {
         None
     }
 
+    /// The person whose key protects the whole state when it is stored, where it holds personal data.
+    #[must_use]
+    fn person_of_state(_aggregate_id: &str, _state: &Self) -> Option<Uuid> {
+        None
+    }
+
     /// What an event takes and gives up, seen from the state before it. Old values come from that state, not
     /// from the event, so that the event that erases a person need not name what it frees.
     #[must_use]

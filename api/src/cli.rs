@@ -34,7 +34,7 @@ pub enum Command {
 
     /// Serve the HTTP and gRPC interface of some services
     #[command(
-        after_help = "Examples:\n  mart serve all\n  mart serve orders carts --http-addr 127.0.0.1:8081"
+        after_help = "Examples:\n  mart serve all\n  mart serve orders payments --http-addr 127.0.0.1:8081"
     )]
     Serve(RoleOptions),
 

@@ -62,12 +62,15 @@
 //! # let _ = routes();
 //! ```
 
+pub mod arrivals;
+pub mod auth;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod decimal;
 pub mod documentation;
 pub mod extract;
+pub mod gateway;
 pub mod headers;
 pub mod limits;
 pub mod passwords;
@@ -75,6 +78,8 @@ pub mod problem;
 pub mod request_id;
 pub mod roles;
 pub mod server;
+pub mod service;
+//pub mod services;
 pub mod telemetry;
 pub mod text;
 pub mod tls;

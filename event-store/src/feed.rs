@@ -145,3 +145,18 @@ pub async fn last_of_partitions(database: &PgPool, upto: i64) -> Result<Vec<(i16
     .await?;
     rows.iter().map(|row| Ok((row.try_get::<i32, _>(0)? as i16, row.try_get(1)?))).collect()
 }
+
+/// Which aggregates the events after a position belong to, in order, at most `limit`.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn touched(database: &PgPool, after: i64, limit: i64) -> Result<Vec<(i64, String)>> {
+    let rows = sqlx::query(
+        "select position, aggregate_id from event_store.events where position > $1 order by position limit $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(database)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}

@@ -338,6 +338,10 @@ impl Recorded for Order {
         }
     }
 
+    fn person_of_state(_aggregate_id: &str, order: &Self) -> Option<Uuid> {
+        order.details().map(|details| details.user_id.0)
+    }
+
     /// Only events that hold personal data name a person; the others need no key.
     fn person_of(_aggregate_id: &str, event: &OrderEvent) -> Option<Uuid> {
         if let OrderEvent::OrderPlaced { user_id, .. }

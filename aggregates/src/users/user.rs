@@ -358,6 +358,10 @@ impl Recorded for User {
         aggregate_id.parse().ok()
     }
 
+    fn person_of_state(aggregate_id: &str, _user: &Self) -> Option<Uuid> {
+        aggregate_id.parse().ok()
+    }
+
     fn claims(before: &Self, event: &UserEvent) -> Vec<Claim> {
         let (old_email, old_username) = match before.account() {
             Some(account) => (account.email.known(), account.username.as_ref().and_then(Personal::known)),

@@ -1,0 +1,117 @@
+//! What surrounds the routes of every service: who is asking, reading no less than was seen before, doing a
+//! repeated request once, and answering when the service's own read models show what was written.
+
+mod answer;
+mod idempotency;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, extract::FromRequestParts};
+use event_store::Log;
+use event_store::read_your_writes::Place;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::auth::{self, Authenticator};
+use crate::extract::{Freshness, MinPosition};
+use crate::problem::Problem;
+
+pub use answer::{Answer, created, no_content, ok};
+pub use write::{Write, engine, refused};
+
+/// How long an answer waits for the read models.
+pub const READ_WITHIN: Duration = Duration::from_secs(2);
+/// How long a look-up waits for what another service published before the request arrived.
+pub const HEAR_WITHIN: Duration = Duration::from_secs(1);
+
+const CONSISTENCY: HeaderName = HeaderName::from_static("mart-consistency");
+
+/// The read models of a service, as far as waiting for them goes.
+#[async_trait]
+pub trait Reads: Send + Sync + 'static {
+    /// Waits until all read models of the service that read the place's log show everything up to it.
+    ///
+    /// # Errors
+    /// When the database is unreachable.
+    async fn wait(&self, place: &Place, limit: Duration) -> event_store::Result<bool>;
+
+    /// Waits until they show everything that `source` had published when this was asked.
+    ///
+    /// # Errors
+    /// When a database is unreachable.
+    async fn hear(&self, source: &str, limit: Duration) -> event_store::Result<bool>;
+}
+
+/// What the routes of a service share.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The service's log.
+    pub log: Log,
+    /// Who holds a token.
+    pub auth: Arc<dyn Authenticator>,
+    /// The service's read models.
+    pub reads: Arc<dyn Reads>,
+}
+
+/// Puts the surroundings around the routes of a service.
+pub fn surround(routes: OpenApiRouter, surroundings: Surroundings) -> OpenApiRouter {
+    routes.layer(middleware::from_fn_with_state(surroundings, around))
+}
+
+/// The same for a router without a document.
+pub fn surround_router(routes: Router, surroundings: Surroundings) -> Router {
+    routes.layer(middleware::from_fn_with_state(surroundings, around))
+}
+
+async fn around(State(surroundings): State<Surroundings>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let authenticated = auth::look(surroundings.auth.as_ref(), &parts.headers).await;
+    parts.extensions.insert(authenticated);
+    if parts.method == Method::GET {
+        return match wait_for_position(&surroundings, &mut parts).await {
+            Ok(()) => next.run(Request::from_parts(parts, body)).await,
+            Err(problem) => problem.into_response(),
+        };
+    }
+    let freshness = match Freshness::from_request_parts(&mut parts, &()).await {
+        Ok(freshness) => freshness,
+        Err(problem) => return problem.into_response(),
+    };
+    let response = idempotency::once(&surroundings.log, parts, body, next).await;
+    settle(&surroundings, freshness, response).await
+}
+
+async fn wait_for_position(
+    surroundings: &Surroundings,
+    parts: &mut axum::http::request::Parts,
+) -> Result<(), Problem> {
+    let MinPosition(Some((service, position))) = MinPosition::from_request_parts(parts, &()).await? else {
+        return Ok(());
+    };
+    let place = Place { source: service, partition: None, position: position.cast_signed() };
+    let reached = surroundings.reads.wait(&place, READ_WITHIN).await.map_err(engine)?;
+    if reached {
+        return Ok(());
+    }
+    let detail = "this service has not seen that position yet";
+    Err(Problem::service_unavailable(detail).with_retry_after(Duration::from_secs(1)))
+}
+
+/// Holds an answer back until what was written can be read.
+async fn settle(surroundings: &Surroundings, freshness: Freshness, mut response: Response<Body>) -> Response {
+    let Some(place) = response.extensions().get::<Place>().cloned() else { return response };
+    if freshness == Freshness::RespondAsync || place.position == 0 {
+        return response;
+    }
+    if !matches!(surroundings.reads.wait(&place, READ_WITHIN).await, Ok(true)) {
+        response.headers_mut().insert(CONSISTENCY, HeaderValue::from_static("stale"));
+    }
+    response
+}
