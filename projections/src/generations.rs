@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use event_store::{Log, Result};
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{Executor, PgConnection, PgPool, Row};
 
 use crate::read_model::ReadModel;
 
@@ -143,9 +143,8 @@ pub(crate) async fn create<M: ReadModel>(transaction: &mut PgConnection, status:
         changed_at: row.try_get("changed_at")?,
     };
     let (schema, name, columns) = (generation.schema(), M::NAME, M::COLUMNS);
-    sqlx::raw_sql(&format!("create schema {schema}; create table {schema}.{name} ({columns});"))
-        .execute(transaction)
-        .await?;
+    let statements = format!("create schema {schema}; create table {schema}.{name} ({columns});");
+    transaction.execute(sqlx::raw_sql(&statements)).await?;
     Ok(generation)
 }
 
@@ -156,7 +155,7 @@ pub(crate) async fn indexes<M: ReadModel>(
 ) -> Result<()> {
     let (schema, name) = (generation.schema(), M::NAME);
     for index in M::INDEXES {
-        sqlx::raw_sql(&format!("create index on {schema}.{name} {index};")).execute(&mut *connection).await?;
+        connection.execute(sqlx::raw_sql(&format!("create index on {schema}.{name} {index};"))).await?;
     }
     Ok(())
 }
@@ -199,9 +198,8 @@ async fn announce(transaction: &mut PgConnection) -> Result<()> {
 /// When the database is unreachable.
 pub async fn drop(database: &PgPool, generation: &Generation) -> Result<()> {
     let mut transaction = database.begin().await?;
-    sqlx::raw_sql(&format!("drop schema if exists {} cascade;", generation.schema()))
-        .execute(&mut *transaction)
-        .await?;
+    let statement = format!("drop schema if exists {} cascade;", generation.schema());
+    transaction.execute(sqlx::raw_sql(&statement)).await?;
     event_store::checkpoints::forget(&mut transaction, &generation.subscription()).await?;
     sqlx::query("delete from event_store.parked where subscription = $1")
         .bind(generation.subscription())
@@ -212,6 +210,7 @@ pub async fn drop(database: &PgPool, generation: &Generation) -> Result<()> {
         .bind(&generation.version)
         .execute(&mut *transaction)
         .await?;
+    announce(&mut transaction).await?;
     transaction.commit().await?;
     Ok(())
 }

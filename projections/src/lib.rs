@@ -11,9 +11,15 @@ pub mod live;
 pub mod projector;
 pub mod read_model;
 pub mod rebuild;
+pub mod registry;
 
+pub mod catalog;
+pub mod inventory;
+pub mod notifications;
 pub mod orders;
+pub mod payments;
+pub mod users;
 
 pub use event::{Event, Happened};
-pub use live::{Live, Page};
-pub use read_model::{Feed, ReadModel};
+pub use live::{Live, Page, TimeCursor};
+pub use read_model::{Feed, PersonalData, ReadModel};

@@ -4,14 +4,17 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use event_store::read_your_writes::{self, Place};
 use event_store::{Error, Log, Result};
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::generations::{self, Generation};
-use crate::read_model::ReadModel;
+use crate::read_model::{ReadModel, key_type};
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,15 @@ pub struct Page<R, K> {
     pub rows: Vec<R>,
     /// The key of the last row, when there are more behind it.
     pub next: Option<K>,
+}
+
+/// The place of a row in a list by time, for lists whose ids are not in the order of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeCursor {
+    /// When it came into being.
+    pub created_at: DateTime<Utc>,
+    /// Which one, of those of the same moment.
+    pub id: Uuid,
 }
 
 impl<R, K> Page<R, K> {
@@ -107,19 +119,27 @@ impl<M: ReadModel> Live<M> {
         Ok(format!("select row_to_json(t)::text as row from {} t {tail}", self.table().await?))
     }
 
-    /// Reads the rows of a statement made by [`Live::select`].
+    /// Reads the rows of a statement made by [`Live::select`], and opens what they keep sealed.
     ///
     /// # Errors
-    /// When a row is not what the code of this version wrote.
-    pub fn rows(&self, found: &[PgRow]) -> Result<Vec<M::Row>> {
-        found
-            .iter()
-            .map(|row| {
-                let json: &str = row.try_get("row")?;
-                serde_json::from_str(json)
-                    .map_err(|source| Error::Decode { what: format!("a row of {}", M::NAME), source })
-            })
-            .collect()
+    /// When a row is not what the code of this version wrote, or a person's key cannot be read.
+    pub async fn rows(&self, found: &[PgRow]) -> Result<Vec<M::Row>> {
+        let mut rows = Vec::with_capacity(found.len());
+        for row in found {
+            let json: &str = row.try_get("row")?;
+            let row: M::Row = serde_json::from_str(json).map_err(unreadable::<M>)?;
+            rows.push(match M::person(&row) {
+                Some(person) => self.opened(person, &row).await?,
+                None => row,
+            });
+        }
+        Ok(rows)
+    }
+
+    async fn opened(&self, person: Uuid, row: &M::Row) -> Result<M::Row> {
+        let mut value = serde_json::json!({ "row": row });
+        self.log.personal().open(person, &mut value).await?;
+        serde_json::from_value(value["row"].take()).map_err(unreadable::<M>)
     }
 
     /// The row with a key.
@@ -127,9 +147,9 @@ impl<M: ReadModel> Live<M> {
     /// # Errors
     /// When the database is unreachable.
     pub async fn find(&self, key: &str) -> Result<Option<M::Row>> {
-        let statement = self.select(&format!("where t.{}::text = $1 limit 1", M::KEY)).await?;
+        let statement = self.select(&format!("where t.{} = $1::{} limit 1", M::KEY, key_type::<M>())).await?;
         let found = sqlx::query(&statement).bind(key).fetch_all(self.database()).await?;
-        Ok(self.rows(&found)?.pop())
+        Ok(self.rows(&found).await?.pop())
     }
 
     /// Waits until the read model shows everything up to `place`; says whether it does within `limit`.
@@ -144,4 +164,8 @@ impl<M: ReadModel> Live<M> {
         let subscription = self.generation().await?.subscription();
         read_your_writes::wait(&self.log, &[&subscription], place, source, limit).await
     }
+}
+
+fn unreadable<M: ReadModel>(source: serde_json::Error) -> Error {
+    Error::Decode { what: format!("a row of {}", M::NAME), source }
 }

@@ -8,15 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use event_store::broker::Broker;
-use event_store::subscription::{ApplyError, Delivered, Source, Subscriber, Subscription};
-use event_store::{Log, Result};
+use event_store::subscription::{ApplyError, Body, Delivered, Source, Subscriber, Subscription};
+use event_store::{Log, Result, feed};
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Happened, reader};
 use crate::generations::{self, GRACE_SECONDS, Generation, Status};
-use crate::read_model::{ReadModel, Rows};
+use crate::read_model::{PersonalData, ReadModel, Rows};
 use crate::rebuild;
 
 /// How often the generations are looked at when nothing was notified.
@@ -45,7 +45,11 @@ impl Sources {
                 let log = self.logs.get(feed.service).ok_or_else(|| {
                     event_store::Error::Malformed(format!("{} needs the log of {}", M::NAME, feed.service))
                 })?;
-                Ok(Source { log: log.clone(), aggregates: feed.aggregates.to_vec(), personal: feed.personal })
+                Ok(Source {
+                    log: log.clone(),
+                    aggregates: feed.aggregates.to_vec(),
+                    personal: feed.personal == PersonalData::Opened,
+                })
             })
             .collect()
     }
@@ -54,13 +58,46 @@ impl Sources {
 /// Applies events to one generation of a read model.
 pub struct Projector<M> {
     schema: String,
+    /// The logs whose events are needed in their stored form.
+    sealed: BTreeMap<&'static str, Log>,
     model: PhantomData<fn() -> M>,
 }
 
 impl<M: ReadModel> Projector<M> {
     /// The projector of a generation.
-    pub fn new(generation: &Generation) -> Self {
-        Self { schema: generation.schema(), model: PhantomData }
+    pub fn new(generation: &Generation, sources: &Sources) -> Self {
+        let sealed = M::FEEDS
+            .iter()
+            .filter(|feed| feed.personal == PersonalData::Sealed)
+            .filter_map(|feed| Some((feed.service, sources.logs.get(feed.service)?.clone())))
+            .collect();
+        Self { schema: generation.schema(), sealed, model: PhantomData }
+    }
+
+    /// Replaces published events by their stored form where the sealed fields are needed.
+    async fn stored(&self, batch: &[Delivered]) -> Result<Vec<Delivered>> {
+        let mut batch = batch.to_vec();
+        for (service, log) in &self.sealed {
+            let published: Vec<i64> = batch
+                .iter()
+                .filter(|event| event.source == *service && matches!(event.body, Body::Published(_)))
+                .map(|event| event.position)
+                .collect();
+            if published.is_empty() {
+                continue;
+            }
+            let mut stored: BTreeMap<i64, Delivered> = feed::read_positions(log.database(), &published)
+                .await?
+                .into_iter()
+                .map(|recorded| (recorded.position, Delivered::stored(service, recorded)))
+                .collect();
+            for event in batch.iter_mut().filter(|event| event.source == *service) {
+                if let Some(stored) = stored.remove(&event.position) {
+                    *event = stored;
+                }
+            }
+        }
+        Ok(batch)
     }
 }
 
@@ -71,6 +108,8 @@ impl<M: ReadModel> Subscriber for Projector<M> {
         batch: &[Delivered],
         transaction: &mut PgConnection,
     ) -> std::result::Result<(), ApplyError> {
+        let stored = if self.sealed.is_empty() { None } else { Some(self.stored(batch).await?) };
+        let batch = stored.as_deref().unwrap_or(batch);
         let happened: Vec<Happened> =
             batch.iter().map(Happened::read).collect::<std::result::Result<_, _>>()?;
         let mut rows = Rows::<M>::default();
@@ -92,7 +131,7 @@ pub(crate) fn subscription<M: ReadModel>(
         name: generation.subscription(),
         home: home.clone(),
         sources: sources.of::<M>()?,
-        subscriber: Arc::new(Projector::<M>::new(generation)),
+        subscriber: Arc::new(Projector::<M>::new(generation, sources)),
         broker: sources.broker.clone(),
         reader: reader(),
     })
@@ -108,7 +147,7 @@ pub async fn run<M: ReadModel>(home: Log, sources: Sources, stop: CancellationTo
         let pause = match keep::<M>(&home, &sources, &mut running, &stop).await {
             Ok(()) => LOOK_AGAIN,
             Err(error) => {
-                tracing::debug!(%error, read_model = M::NAME, "the projector cannot look at its generations yet");
+                tracing::warn!(%error, read_model = M::NAME, "the projector cannot keep its generations yet");
                 PAUSE
             }
         };

@@ -6,6 +6,7 @@ use event_store::subscription::ApplyError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::event::Happened;
 
@@ -16,8 +17,20 @@ pub struct Feed {
     pub service: &'static str,
     /// The types of its aggregates.
     pub aggregates: &'static [&'static str],
-    /// Whether their personal data is needed; only a service's own events may be opened.
-    pub personal: bool,
+    /// What becomes of their personal data.
+    pub personal: PersonalData,
+}
+
+/// In what form a read model gets personal data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PersonalData {
+    /// Not at all, or sealed: whichever way the event came. For models that keep none.
+    Withheld,
+    /// As it is stored. Rows keep it sealed, and queries open it: it dies with the person's key although
+    /// no event removes it from the rows. Only of the service's own events.
+    Sealed,
+    /// In the clear, for models that search it; an event must remove it. Only of the service's own events.
+    Opened,
 }
 
 /// A read model: a table whose rows are folds of events.
@@ -40,6 +53,11 @@ pub trait ReadModel: Send + Sync + 'static {
 
     /// A row.
     type Row: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync;
+
+    /// Whose key opens the sealed fields of a row; none when it has none.
+    fn person(_row: &Self::Row) -> Option<Uuid> {
+        None
+    }
 
     /// The keys of the rows an event concerns.
     fn keys(happened: &Happened) -> Vec<String>;
@@ -172,7 +190,7 @@ impl<M: ReadModel> Rows<M> {
 /// How many rows are written by one statement.
 const STORED_ROWS: usize = 5_000;
 
-fn key_type<M: ReadModel>() -> &'static str {
+pub(crate) fn key_type<M: ReadModel>() -> &'static str {
     columns::<M>().find(|(name, _)| *name == M::KEY).map_or("text", |(_, kind)| kind)
 }
 

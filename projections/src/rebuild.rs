@@ -7,14 +7,15 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use event_store::read_your_writes::{self, Place};
 use event_store::subscription::{ApplyError, Delivered, Source};
-use event_store::{Error, Log, Result, checkpoints, feed};
-use sqlx::{Connection, PgConnection, Row};
+use event_store::{Error, Log, Result, checkpoints, feed, parked};
+use sqlx::{Connection, Executor, PgConnection, Row};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::Happened;
-use crate::generations::{self, Generation, Status};
+use crate::generations::{self, GRACE_SECONDS, Generation, Status};
 use crate::projector::{self, Sources};
 use crate::read_model::{ReadModel, Rows};
 
@@ -24,6 +25,11 @@ const CHUNK_EVENTS: i64 = 10_000;
 const HELD_ROWS: usize = 100_000;
 /// How long the new generation may take to catch up before the rebuild gives up.
 const CATCH_UP: Duration = Duration::from_secs(600);
+/// How long a verification waits for the live generation to reach the end of the logs.
+const VERIFY_WAIT: Duration = Duration::from_secs(60);
+/// How long after its retirement a generation may still be read, and kept up by a projector that has not
+/// noticed.
+const STILL_READ: TimeDelta = TimeDelta::seconds(GRACE_SECONDS + 5);
 /// How many differences a verification names.
 const NAMED_DIFFERENCES: i64 = 10;
 
@@ -148,13 +154,14 @@ pub async fn run<M: ReadModel>(
         }
     }
     if options.drop_old && matches!(outcome, Ok(Outcome::Switched(_))) {
+        progress.does("waiting for the last readers of the old rows");
         drop_old::<M>(home).await?;
     }
     guard.close().await.map_err(Error::from)?;
     outcome
 }
 
-/// Drops every generation that is not live. Says how many.
+/// Drops every generation that is not live, once nobody reads it any more. Says how many.
 ///
 /// # Errors
 /// When the database is unreachable.
@@ -164,6 +171,11 @@ pub async fn drop_old<M: ReadModel>(home: &Log) -> Result<usize> {
         .into_iter()
         .filter(|generation| generation.status == Status::Retired)
         .collect();
+    if let Some(latest) = old.iter().map(|generation| generation.changed_at).max()
+        && let Ok(pause) = (latest + STILL_READ - Utc::now()).to_std()
+    {
+        tokio::time::sleep(pause).await;
+    }
     for generation in &old {
         generations::drop(home.database(), generation).await?;
     }
@@ -206,7 +218,7 @@ async fn build<M: ReadModel>(
                 rows.assume_new(keys);
             }
             for happened in &happened {
-                rows.fold(happened).map_err(plain)?;
+                fold(&mut rows, happened)?;
             }
             if rows.len() > HELD_ROWS {
                 rows.store(&mut connection, &generation.schema()).await.map_err(plain)?;
@@ -220,7 +232,7 @@ async fn build<M: ReadModel>(
     rows.store(&mut connection, &generation.schema()).await.map_err(plain)?;
     progress.does("building indexes");
     generations::indexes::<M>(&mut connection, generation).await?;
-    sqlx::raw_sql(&format!("analyze {}.{}", generation.schema(), M::NAME)).execute(&mut *connection).await?;
+    connection.execute(format!("analyze {}.{}", generation.schema(), M::NAME).as_str()).await?;
     drop(connection);
     for (source, end) in feeds.iter().zip(&ends) {
         checkpoints::load(home.database(), &generation.subscription(), source.log.source(), *end).await?;
@@ -230,7 +242,7 @@ async fn build<M: ReadModel>(
     }
     if options.verify {
         progress.does("comparing with the live rows");
-        return compare::<M>(home, &feeds, generation).await;
+        return compare::<M>(home, &feeds, &ends, generation).await;
     }
     progress.does("catching up");
     catch_up::<M>(home, sources, &feeds, generation, stop).await
@@ -264,9 +276,24 @@ async fn wanted(source: &Source, chunk: Vec<event_store::Recorded>) -> Result<Ve
         if source.personal {
             delivered.open(&source.log).await?;
         }
-        happened.push(Happened::read(&delivered).map_err(plain)?);
+        let what =
+            format!("{} at position {} of {}", delivered.event_type, delivered.position, source.log.source());
+        happened.push(Happened::read(&delivered).map_err(|error| named(error, &what))?);
     }
     Ok(happened)
+}
+
+fn fold<M: ReadModel>(rows: &mut Rows<M>, happened: &Happened) -> Result<()> {
+    let what = format!("the event at position {} of {}", happened.position, happened.source);
+    rows.fold(happened).map_err(|error| named(error, &what))
+}
+
+/// Says of which event an error is: a rebuild has nowhere to park it.
+fn named(error: ApplyError, what: &str) -> Error {
+    match error {
+        ApplyError::Engine(error) => error,
+        ApplyError::Event(text) => Error::Malformed(format!("{what}: {text}")),
+    }
 }
 
 fn plain(error: ApplyError) -> Error {
@@ -286,46 +313,68 @@ async fn catch_up<M: ReadModel>(
 ) -> Result<Outcome> {
     let token = CancellationToken::new();
     let following = tokio::spawn(projector::subscription::<M>(home, sources, generation)?.run(token.clone()));
-    let mut reached = true;
-    for source in feeds {
-        let position = feed::head(source.log.database()).await?;
-        let place = event_store::read_your_writes::Place {
-            source: source.log.source().to_owned(),
-            partition: None,
-            position,
-        };
-        let subscription = generation.subscription();
-        let subscriptions = [subscription.as_str()];
-        let waiting = event_store::read_your_writes::wait(
-            home,
-            &subscriptions,
-            &place,
-            Some(source.log.database()),
-            CATCH_UP,
-        );
-        reached &= tokio::select! {
-            reached = waiting => reached?,
-            () = stop.cancelled() => false,
-        };
-    }
-    let outcome = if reached {
-        generations::switch(home, generation).await?;
-        Outcome::Switched(Generation { status: Status::Live, ..generation.clone() })
-    } else {
-        Outcome::Stopped
-    };
+    let outcome = switch_when_caught_up::<M>(home, feeds, generation, stop).await;
     // The projectors take over from here; leaving gives them the partitions at once.
     token.cancel();
     following.await.map_err(|error| Error::Malformed(error.to_string()))?;
-    Ok(outcome)
+    outcome
+}
+
+async fn switch_when_caught_up<M: ReadModel>(
+    home: &Log,
+    feeds: &[Source],
+    generation: &Generation,
+    stop: &CancellationToken,
+) -> Result<Outcome> {
+    for source in feeds {
+        let position = feed::head(source.log.database()).await?;
+        let subscription = generation.subscription();
+        let reached = tokio::select! {
+            reached = wait_for(home, &subscription, source, position, CATCH_UP) => reached?,
+            () = stop.cancelled() => return Ok(Outcome::Stopped),
+        };
+        if !reached {
+            return Err(Error::Malformed(format!("the new rows of {} do not catch up", M::NAME)));
+        }
+    }
+    let waiting = parked::count(home.database(), &generation.subscription()).await?;
+    if waiting > 0 {
+        return Err(Error::Malformed(format!("{waiting} events of {} cannot be applied", M::NAME)));
+    }
+    generations::switch(home, generation).await?;
+    Ok(Outcome::Switched(Generation { status: Status::Live, ..generation.clone() }))
+}
+
+/// Waits until a subscription has applied everything of a source up to a position; says whether it did.
+async fn wait_for(
+    home: &Log,
+    subscription: &str,
+    source: &Source,
+    position: i64,
+    limit: Duration,
+) -> Result<bool> {
+    let place = Place { source: source.log.source().to_owned(), partition: None, position };
+    read_your_writes::wait(home, &[subscription], &place, Some(source.log.database()), limit).await
 }
 
 /// Brings the new generation to exactly where the live one stands, which is held there meanwhile, and
 /// compares them row by row.
-async fn compare<M: ReadModel>(home: &Log, feeds: &[Source], generation: &Generation) -> Result<Outcome> {
+async fn compare<M: ReadModel>(
+    home: &Log,
+    feeds: &[Source],
+    ends: &[i64],
+    generation: &Generation,
+) -> Result<Outcome> {
     let live = generations::live(home.database(), M::NAME)
         .await?
         .ok_or_else(|| Error::Malformed(format!("{} has no live generation", M::NAME)))?;
+    let subscription = live.subscription();
+    for (source, end) in feeds.iter().zip(ends) {
+        // What was built cannot be taken back to where a live generation that lags stands.
+        if !wait_for(home, &subscription, source, *end, VERIFY_WAIT).await? {
+            return Err(Error::Malformed(format!("{} is not kept up: no projector runs", M::NAME)));
+        }
+    }
     let mut transaction = home.database().begin().await?;
     let mut rows = Rows::<M>::default();
     for source in feeds {
@@ -352,7 +401,7 @@ async fn compare<M: ReadModel>(home: &Log, feeds: &[Source], generation: &Genera
                 let keys = happened.iter().flat_map(M::keys);
                 rows.fetch(&mut transaction, &generation.schema(), keys).await.map_err(plain)?;
                 for happened in &happened {
-                    rows.fold(happened).map_err(plain)?;
+                    fold(&mut rows, happened)?;
                 }
             }
         }

@@ -6,12 +6,13 @@ use event_store::subscription::ApplyError;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use aggregates::lines::OrderLine;
+use aggregates::lines::{LineQuantity, OrderLine};
 use aggregates::orders::{OrderEvent, OrderStatus, PaymentStatus};
+use aggregates::personal::Personal;
 
 use crate::event::{Event, Happened};
 use crate::live::{Live, Page};
-use crate::read_model::{Feed, ReadModel};
+use crate::read_model::{Feed, PersonalData, ReadModel};
 
 /// The read model of orders.
 pub struct OrderDetails;
@@ -33,10 +34,14 @@ pub struct OrderRow {
     pub order_status: OrderStatus,
     /// Where its money stands.
     pub payment_status: PaymentStatus,
-    /// Where to; none when the customer was erased.
-    pub shipping_address: Option<String>,
-    /// What the customer had to say.
-    pub customer_notes: Option<String>,
+    /// What left of each line.
+    pub shipped: Vec<LineQuantity>,
+    /// What came back of each line.
+    pub returned: Vec<LineQuantity>,
+    /// Where to; sealed in the table, opened for queries, gone when the customer was erased.
+    pub shipping_address: Personal<String>,
+    /// What the customer had to say; as the address.
+    pub customer_notes: Option<Personal<String>>,
     /// Until when it is to be paid.
     pub pay_by: Option<DateTime<Utc>>,
     /// When it was placed.
@@ -48,7 +53,9 @@ pub struct OrderRow {
 impl ReadModel for OrderDetails {
     const NAME: &'static str = "order_details";
     const VERSION: u32 = 1;
-    const FEEDS: &'static [Feed] = &[Feed { service: "orders", aggregates: &["order"], personal: true }];
+    // No event of an order tells that its customer was erased: what is sealed needs none.
+    const FEEDS: &'static [Feed] =
+        &[Feed { service: "orders", aggregates: &["order"], personal: PersonalData::Sealed }];
     const KEY: &'static str = "id";
     const COLUMNS: &'static str = "id uuid primary key,
         user_id uuid not null,
@@ -57,14 +64,20 @@ impl ReadModel for OrderDetails {
         currency text not null,
         order_status text not null,
         payment_status text not null,
-        shipping_address text,
-        customer_notes text,
+        shipped json not null,
+        returned json not null,
+        shipping_address json,
+        customer_notes json,
         pay_by timestamptz,
         created_at timestamptz not null,
         version bigint not null";
     const INDEXES: &'static [&'static str] = &["(user_id, id desc)"];
 
     type Row = OrderRow;
+
+    fn person(row: &OrderRow) -> Option<Uuid> {
+        Some(row.user_id)
+    }
 
     fn keys(happened: &Happened) -> Vec<String> {
         vec![happened.aggregate_id.clone()]
@@ -94,8 +107,10 @@ impl ReadModel for OrderDetails {
                 currency: total.currency.code().to_owned(),
                 order_status: OrderStatus::Placed,
                 payment_status: PaymentStatus::Pending,
-                shipping_address: shipping_address.known().cloned(),
-                customer_notes: customer_notes.as_ref().and_then(|notes| notes.known().cloned()),
+                shipped: Vec::new(),
+                returned: Vec::new(),
+                shipping_address: shipping_address.clone(),
+                customer_notes: customer_notes.clone(),
                 pay_by: None,
                 created_at: happened.recorded_at,
                 version: happened.sequence,
@@ -116,8 +131,8 @@ fn evolve(row: &mut OrderRow, event: &OrderEvent) {
         }
         OrderEvent::OrderRejected { .. } => row.order_status = OrderStatus::Rejected,
         OrderEvent::OrderAddressEdited { shipping_address, customer_notes, .. } => {
-            row.shipping_address = shipping_address.known().cloned();
-            row.customer_notes = customer_notes.as_ref().and_then(|notes| notes.known().cloned());
+            row.shipping_address.clone_from(shipping_address);
+            row.customer_notes.clone_from(customer_notes);
         }
         OrderEvent::OrderLinesEdited { lines, total, .. } => {
             row.lines.clone_from(lines);
@@ -135,10 +150,17 @@ fn evolve(row: &mut OrderRow, event: &OrderEvent) {
         OrderEvent::OrderExpired { .. } => row.order_status = OrderStatus::Expired,
         OrderEvent::OrderCancelling { .. } => row.order_status = OrderStatus::Cancelling,
         OrderEvent::OrderCancelled { .. } => row.order_status = OrderStatus::Cancelled,
-        OrderEvent::OrderShipped { status, .. } => row.order_status = *status,
+        OrderEvent::OrderShipped { user_id: _, lines, status } => {
+            add(&mut row.shipped, lines);
+            row.order_status = *status;
+        }
         OrderEvent::OrderDelivered { .. } => row.order_status = OrderStatus::Delivered,
         OrderEvent::OrderReturnRequested { .. } => row.order_status = OrderStatus::ReturnRequested,
-        OrderEvent::OrderReturned { .. } => row.order_status = OrderStatus::Returned,
+        OrderEvent::OrderReturned { user_id: _, lines, .. } => {
+            add(&mut row.returned, lines);
+            let all = row.lines.iter().all(|line| quantity_of(&row.returned, line) >= line.quantity);
+            row.order_status = if all { OrderStatus::Returned } else { OrderStatus::Delivered };
+        }
         OrderEvent::OrderPlaced { .. }
         | OrderEvent::OrderLineReserved { .. }
         | OrderEvent::OrderLineRejected { .. }
@@ -152,6 +174,28 @@ fn evolve(row: &mut OrderRow, event: &OrderEvent) {
         | OrderEvent::OrderExpiryDeferred
         | OrderEvent::OrderLineReleased { .. } => {}
     }
+}
+
+/// Adds quantities to those of the same products.
+fn add(counted: &mut Vec<LineQuantity>, more: &[LineQuantity]) {
+    for line in more {
+        match counted.iter_mut().find(|known| known.product_id == line.product_id) {
+            Some(known) => known.quantity = known.quantity.saturating_add(line.quantity),
+            None => counted.push(*line),
+        }
+    }
+}
+
+fn quantity_of(counted: &[LineQuantity], line: &OrderLine) -> u32 {
+    counted.iter().find(|known| known.product_id == line.product_id).map_or(0, |known| known.quantity)
+}
+
+/// The order with an id.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn find_order(live: &Live<OrderDetails>, id: Uuid) -> Result<Option<OrderRow>> {
+    live.find(&id.to_string()).await
 }
 
 /// Orders, newest first: those of one user, or all.
@@ -176,5 +220,5 @@ pub async fn list_orders(
         .bind(i64::from(limit) + 1)
         .fetch_all(live.database())
         .await?;
-    Ok(Page::cut(live.rows(&found)?, limit as usize, |row| row.id))
+    Ok(Page::cut(live.rows(&found).await?, limit as usize, |row| row.id))
 }

@@ -1,0 +1,101 @@
+//! What products are called and what they cost now: the orders service's copy of the catalogue.
+
+use std::collections::BTreeMap;
+
+use event_store::Result;
+use event_store::subscription::ApplyError;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use aggregates::catalog::ProductEvent;
+
+use crate::event::{Event, Happened};
+use crate::live::Live;
+use crate::read_model::{Feed, PersonalData, ReadModel};
+
+/// The read model of prices.
+pub struct PriceList;
+
+/// A product and its price.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceRow {
+    /// The product.
+    pub product_id: Uuid,
+    /// What it is called.
+    pub name: String,
+    /// What it costs, in minor units.
+    pub price_minor: i64,
+    /// In which currency.
+    pub currency: String,
+    /// Whether it is offered.
+    pub buyable: bool,
+    /// Whether it will never be offered again.
+    pub discontinued: bool,
+}
+
+impl ReadModel for PriceList {
+    const NAME: &'static str = "price_list";
+    const VERSION: u32 = 1;
+    const FEEDS: &'static [Feed] =
+        &[Feed { service: "catalog", aggregates: &["product"], personal: PersonalData::Withheld }];
+    const KEY: &'static str = "product_id";
+    const COLUMNS: &'static str = "product_id uuid primary key,
+        name text not null,
+        price_minor bigint not null,
+        currency text not null,
+        buyable boolean not null,
+        discontinued boolean not null";
+
+    type Row = PriceRow;
+
+    fn keys(happened: &Happened) -> Vec<String> {
+        vec![happened.aggregate_id.clone()]
+    }
+
+    fn fold(
+        row: Option<PriceRow>,
+        key: &str,
+        happened: &Happened,
+    ) -> std::result::Result<Option<PriceRow>, ApplyError> {
+        let Event::Product(event) = &happened.event else { return Ok(row) };
+        if let ProductEvent::ProductListed { name, price, .. } = event {
+            let product_id =
+                key.parse().map_err(|_| ApplyError::Event(format!("{key} is not the id of a product")))?;
+            return Ok(Some(PriceRow {
+                product_id,
+                name: name.clone(),
+                price_minor: price.minor,
+                currency: price.currency.code().to_owned(),
+                buyable: true,
+                discontinued: false,
+            }));
+        }
+        let mut row = row.ok_or_else(|| ApplyError::Event(format!("product {key} was never listed")))?;
+        match event {
+            ProductEvent::ProductDescribed { name, .. } => row.name.clone_from(name),
+            ProductEvent::ProductRepriced { price, previous: _ } => {
+                row.price_minor = price.minor;
+                price.currency.code().clone_into(&mut row.currency);
+            }
+            ProductEvent::ProductWithdrawn => row.buyable = false,
+            ProductEvent::ProductRelisted => row.buyable = true,
+            ProductEvent::ProductDiscontinued => {
+                row.buyable = false;
+                row.discontinued = true;
+            }
+            ProductEvent::ProductListed { .. } | ProductEvent::ProductCategorised { .. } => {}
+        }
+        Ok(Some(row))
+    }
+}
+
+/// The prices of products, by their ids; those never listed are missing.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn find_prices(live: &Live<PriceList>, products: &[Uuid]) -> Result<BTreeMap<Uuid, PriceRow>> {
+    let statement = live.select("where t.product_id = any($1) order by t.product_id limit $2").await?;
+    let found =
+        sqlx::query(&statement).bind(products).bind(products.len() as i64).fetch_all(live.database()).await?;
+    Ok(live.rows(&found).await?.into_iter().map(|row| (row.product_id, row)).collect())
+}
