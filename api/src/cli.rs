@@ -30,34 +30,34 @@ pub enum Command {
     /// Run everything in this process: database, broker, all services and workers
     #[command(after_help = "Examples:\n  mart up\n  mart up --http-addr 0.0.0.0:80\n  \
         MART_DATABASE_URL=postgres://mart@db mart up    # your own PostgreSQL")]
-    Up(UpOptions),
+    Up(Box<UpOptions>),
 
     /// Serve the HTTP and gRPC interface of some services
     #[command(
         after_help = "Examples:\n  mart serve all\n  mart serve orders payments --http-addr 127.0.0.1:8081"
     )]
-    Serve(RoleOptions),
+    Serve(Box<RoleOptions>),
 
     /// Work in the background for some services: relay, process managers, timers, gateway and mail
     #[command(after_help = "Examples:\n  mart work all\n  mart work payments --gateway simulated:0.9")]
-    Work(RoleOptions),
+    Work(Box<RoleOptions>),
 
     /// Keep the read models of some services up to date
     #[command(after_help = "Examples:\n  mart project all\n  mart project catalog inventory")]
-    Project(RoleOptions),
+    Project(Box<RoleOptions>),
 
     /// Build read models anew from the events, beside the live ones, and replace those in one step
     #[command(after_help = "Examples:\n  mart replay order_details\n  mart replay --all --verify\n  \
-        mart replay daily_sales --to 120000    # as of a position, to look at")]
+        mart replay order_details --to 120000    # as of a position, to look at")]
     Replay(ReplayOptions),
 
     /// Make and upgrade the databases
     #[command(after_help = "Examples:\n  mart migrate\n  MART_DATABASE_URL=postgres://mart@db mart migrate")]
     Migrate(StorageOptions),
 
-    /// Fill a new mart with products, stock and people to try it with
-    #[command(after_help = "Examples:\n  mart seed\n  mart seed --products 10000 --users 1000")]
-    Seed(SeedOptions),
+    /// Fill an empty mart with products, stock and people to try it with
+    #[command(after_help = "Examples:\n  mart seed\n  MART_DATABASE_URL=postgres://mart@db mart seed")]
+    Seed(StorageOptions),
 
     /// Care for the people who run the mart
     #[command(subcommand)]
@@ -132,29 +132,13 @@ pub struct ReplayOptions {
     #[arg(long)]
     pub verify: bool,
 
-    /// Stop at this position and replace nothing
-    #[arg(long, value_name = "POSITION", conflicts_with = "verify")]
-    pub to: Option<u64>,
+    /// Stop at this position, or at this time (RFC 3339), and replace nothing
+    #[arg(long, value_name = "POSITION|TIME", conflicts_with = "verify")]
+    pub to: Option<String>,
 
     /// Drop the replaced tables at once, instead of keeping them until the next replay
     #[arg(long)]
     pub drop_old: bool,
-
-    /// Where the databases are.
-    #[command(flatten)]
-    pub storage: StorageOptions,
-}
-
-/// Options of `mart seed`.
-#[derive(Debug, Clone, Args)]
-pub struct SeedOptions {
-    /// How many products
-    #[arg(long, default_value_t = 20)]
-    pub products: u32,
-
-    /// How many customers
-    #[arg(long, default_value_t = 5)]
-    pub users: u32,
 
     /// Where the databases are.
     #[command(flatten)]
@@ -245,8 +229,8 @@ pub struct EventFilter {
     pub event_type: Option<String>,
 
     /// Begin at this position
-    #[arg(long, value_name = "POSITION")]
-    pub from: Option<u64>,
+    #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(i64).range(1..))]
+    pub from: Option<i64>,
 
     /// Print a JSON object a line
     #[arg(long)]
@@ -255,6 +239,10 @@ pub struct EventFilter {
     /// Where the databases are.
     #[command(flatten)]
     pub storage: StorageOptions,
+
+    /// Where the topics are.
+    #[command(flatten)]
+    pub broker: BrokerOptions,
 }
 
 /// What `mart parked` can do.
@@ -270,18 +258,12 @@ pub enum ParkedCommand {
         storage: StorageOptions,
     },
 
-    /// Apply parked events again, in order
-    #[command(
-        after_help = "Examples:\n  mart parked retry orders --stream 0194a3b2-7d11-7abc-8def-0123456789ab\n  \
-        mart parked retry orders"
-    )]
+    /// Apply the parked events of a service again, stream by stream and in order
+    #[command(after_help = "Example:\n  mart parked retry orders")]
     Retry {
         /// The service
         #[arg(value_enum)]
         service: Service,
-        /// Only those of one aggregate
-        #[arg(long, value_name = "ID")]
-        stream: Option<Uuid>,
         /// Where the databases are.
         #[command(flatten)]
         storage: StorageOptions,

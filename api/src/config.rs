@@ -144,6 +144,16 @@ impl DatabaseUrls {
         self.server.as_ref()
     }
 
+    /// Whether nothing was given at all.
+    pub fn is_empty(&self) -> bool {
+        self.server.is_none() && self.services.is_empty()
+    }
+
+    /// Whether every service has its database.
+    pub fn is_complete(&self) -> bool {
+        self.server.is_some() || Service::ALL.iter().all(|service| self.services.contains_key(service))
+    }
+
     /// Whether a service has a URL of its own: its database is then not ours to make.
     pub fn has_own(&self, service: Service) -> bool {
         self.services.contains_key(&service)

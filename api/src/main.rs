@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use api::cli::{Cli, Command};
 use api::{roles, telemetry, tls};
 use clap::Parser;
-use utoipa_axum::router::OpenApiRouter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -23,18 +21,18 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     tls::install_provider();
     telemetry::init(cli.logging.log.as_deref(), cli.logging.log_format)?;
     match cli.command {
-        Command::Openapi => roles::openapi(OpenApiRouter::new()),
+        Command::Up(options) => roles::up(*options).await,
+        Command::Serve(options) => roles::serve(*options).await,
+        Command::Work(options) => roles::work(*options).await,
+        Command::Project(options) => roles::project(*options).await,
+        Command::Replay(options) => roles::replay(options).await,
+        Command::Migrate(storage) => roles::migrate(storage).await,
+        Command::Seed(storage) => roles::seed(storage).await,
+        Command::Admin(command) => roles::admin(command).await,
+        Command::Events(command) => roles::events(command).await,
+        Command::Parked(command) => roles::parked_events(command).await,
+        Command::Verify(options) => roles::verify(options).await,
+        Command::Openapi => roles::openapi(),
         Command::Healthcheck(options) => roles::healthcheck(options).await,
-        Command::Up(_)
-        | Command::Serve(_)
-        | Command::Work(_)
-        | Command::Project(_)
-        | Command::Replay(_)
-        | Command::Migrate(_)
-        | Command::Seed(_)
-        | Command::Admin(_)
-        | Command::Events(_)
-        | Command::Parked(_)
-        | Command::Verify(_) => bail!("this build of mart does not have this command"),
     }
 }

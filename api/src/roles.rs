@@ -1,5 +1,11 @@
 //! What each command of `mart` does.
 
+//W mod admin;
+//W mod events;
+//W mod maintain;
+//W mod serve;
+//W mod up;
+
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -7,6 +13,12 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::cli::HealthcheckOptions;
 use crate::documentation;
+
+//W pub use admin::{admin, seed};
+//W pub use events::events;
+//W pub use maintain::{migrate, parked_events, replay, verify};
+//W pub use serve::{project, serve, work};
+//W pub use up::up;
 
 /// How long a healthy mart may take to answer.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(5);

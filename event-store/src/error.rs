@@ -40,6 +40,9 @@ pub enum Error {
     /// Personal data could not be sealed or opened.
     #[error("personal data could not be {0}")]
     Cipher(&'static str),
+    /// Too much is asked of one aggregate at the same time.
+    #[error("too many commands at the same time")]
+    Busy,
     /// The process is shutting down.
     #[error("the engine is shutting down")]
     ShuttingDown,
@@ -51,7 +54,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Whether the same call may succeed later without anything being changed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::ShuttingDown | Self::Kafka(_))
+        matches!(self, Self::Unavailable(_) | Self::Busy | Self::ShuttingDown | Self::Kafka(_))
     }
 }
 

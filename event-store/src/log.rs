@@ -127,3 +127,41 @@ impl Log {
         &self.inner.leases
     }
 }
+
+/// Makes a database on a server unless it is there.
+///
+/// # Errors
+/// When the server does not answer, or refuses.
+pub async fn create_database(server_url: &str, name: &str) -> Result<()> {
+    let options: PgConnectOptions = server_url.parse()?;
+    let mut connection = sqlx::PgConnection::connect_with(&options).await?;
+    let known: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+        .bind(name)
+        .fetch_one(&mut connection)
+        .await?;
+    if !known {
+        let statement = format!("create database \"{}\"", name.replace('"', "\"\""));
+        let made = sqlx::raw_sql(&statement).execute(&mut connection).await;
+        // 42P04 and 23505: another process was first.
+        let lost_race = made
+            .as_ref()
+            .err()
+            .and_then(|error| error.as_database_error()?.code())
+            .is_some_and(|code| code == "42P04" || code == "23505");
+        if !lost_race {
+            made?;
+        }
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+/// Whether a database server answers.
+pub async fn answers(server_url: &str) -> bool {
+    let Ok(options) = server_url.parse::<PgConnectOptions>() else { return false };
+    let connecting = sqlx::PgConnection::connect_with(&options);
+    match tokio::time::timeout(Duration::from_secs(3), connecting).await {
+        Ok(Ok(connection)) => connection.close().await.is_ok(),
+        Ok(Err(_)) | Err(_) => false,
+    }
+}

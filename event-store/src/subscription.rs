@@ -9,6 +9,7 @@
 
 mod applying;
 mod cursor;
+mod reacting;
 mod retrying;
 
 use std::sync::Arc;
@@ -28,7 +29,8 @@ use crate::{Error, Metadata, PARTITIONS, Recorded, Result};
 
 use applying::Applier;
 use cursor::Cursor;
-pub use retrying::retry_parked;
+pub use reacting::{Reacting, Reactor, TimerChanges};
+pub use retrying::{Retried, retry_parked};
 
 /// How long a broker may be silent about events that are in the log.
 const SILENCE: Duration = Duration::from_millis(250);

@@ -49,6 +49,8 @@ pub struct Due {
     pub command: serde_json::Value,
     /// How often it has been tried, this time included.
     pub attempts: i32,
+    /// The database's time when it was taken.
+    pub now: DateTime<Utc>,
 }
 
 /// What became of a piece of work.
@@ -154,7 +156,7 @@ async fn take(database: &PgPool, queue: &str, room: i64) -> Result<Vec<Due>> {
         "update event_store.timers set due_at = clock_timestamp() + make_interval(secs => $3), attempts = attempts + 1 \
          where id in (select id from event_store.timers where queue = $1 and due_at <= clock_timestamp() \
                       order by due_at limit $2 for update skip locked) \
-         returning id, command, attempts",
+         returning id, command, attempts, clock_timestamp() as now",
     )
     .bind(queue)
     .bind(room)
@@ -167,6 +169,7 @@ async fn take(database: &PgPool, queue: &str, room: i64) -> Result<Vec<Due>> {
                 id: row.try_get("id")?,
                 command: row.try_get("command")?,
                 attempts: row.try_get("attempts")?,
+                now: row.try_get("now")?,
             })
         })
         .collect()

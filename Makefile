@@ -1,0 +1,28 @@
+# What one does with the mart. `make` alone prints this list.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+.PHONY: help prepare up test lint bench clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+prepare: ## Look for what the build needs, and install or name what is missing
+	@./.ci/prepare
+
+up: prepare ## Build the mart and run all of it in one process
+	$(CARGO) run --quiet --release --bin mart -- up
+
+lint: prepare ## Format and lints
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+test: lint ## Everything: format, lints, unit, property, integration and acceptance tests
+	$(CARGO) build --workspace --all-targets
+	$(CARGO) run --quiet -p embedded --bin with-postgres -- $(CARGO) test --workspace
+
+bench: prepare ## Measure the engine beside postgres-es and pgbench
+	$(CARGO) bench -p event-store --bench commands
+
+clean: ## Remove what was built; the data in .mart stays
+	$(CARGO) clean

@@ -1,0 +1,320 @@
+//! Opening what a process works with: keys, databases, logs, the broker, and the services on them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use event_store::Log;
+use event_store::broker::{Broker, BrokerConfig};
+use projections::projector::Sources;
+use projections::{Live, registry};
+use rand::RngCore;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::arrivals::Arrivals;
+use crate::auth::local::LocalAuthenticator;
+use crate::auth::{Authenticator, Believing};
+use crate::config::{DatabaseUrls, Gateway as GatewayChoice, ListenOptions, OutwardOptions, Service, StorageOptions};
+use crate::contacts::{Contacts, LocalContacts};
+use crate::gateway::{Gateway, SimulatedGateway};
+use crate::grpc::{RemoteAuthenticator, RemoteContacts};
+use crate::limits::Limits;
+use crate::mail::{self, Messenger};
+use crate::passwords::Passwords;
+use crate::reads::ServiceReads;
+use crate::service::{Reads, Surroundings};
+use crate::services::{
+    CatalogService, InventoryService, NotificationsService, OrdersService, PaymentsService, UsersService, bus,
+};
+use crate::tokens::Tokens;
+
+/// The length of the master key.
+const MASTER_KEY_BYTES: usize = 32;
+/// How long a database may take to answer when a process starts.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Creates the folder that holds the keys, and whatever else the mart keeps in files.
+///
+/// # Errors
+/// In one sentence, when it cannot be.
+pub fn data_dir(storage: &StorageOptions) -> anyhow::Result<PathBuf> {
+    let folder = &storage.data_dir;
+    std::fs::create_dir_all(folder.join("keys")).with_context(|| {
+        format!("the data folder {} cannot be made: choose another with --data-dir", folder.display())
+    })?;
+    Ok(folder.clone())
+}
+
+/// The key that wraps the personal keys, made at the first start. Losing it loses all personal data.
+///
+/// # Errors
+/// When the file cannot be read or is not a key.
+pub fn master_key(folder: &Path) -> anyhow::Result<[u8; MASTER_KEY_BYTES]> {
+    let path = folder.join("keys/master.key");
+    if !path.exists() {
+        let mut key = [0u8; MASTER_KEY_BYTES];
+        rand::rng().fill_bytes(&mut key);
+        create_private(&path, &key)?;
+    }
+    let key = std::fs::read(&path).with_context(|| format!("the master key {} cannot be read", path.display()))?;
+    <[u8; MASTER_KEY_BYTES]>::try_from(key.as_slice()).map_err(|_| {
+        anyhow::anyhow!("{} is not a master key of {MASTER_KEY_BYTES} bytes: restore it from a copy", path.display())
+    })
+}
+
+/// Writes a file that only its owner may read, whole or not at all. One that is there by now is kept.
+fn create_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let draft = path.with_extension(format!("{}.draft", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        match std::fs::hard_link(&draft, path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            Ok(()) | Err(_) => std::fs::remove_file(&draft),
+        }
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// The logs of services, on the databases that were given. Databases on a shared server are made when they
+/// are not there.
+///
+/// # Errors
+/// In one sentence, when a URL is missing or wrong, or the server does not answer.
+pub async fn logs(
+    urls: &DatabaseUrls,
+    services: &[Service],
+    master_key: [u8; MASTER_KEY_BYTES],
+) -> anyhow::Result<BTreeMap<&'static str, Log>> {
+    let mut logs = BTreeMap::new();
+    for service in services {
+        let url = urls.url(*service).with_context(|| {
+            format!(
+                "no database for {service}: set MART_DATABASE_URL (a server for all services) or \
+                 MART_DATABASE_URL_{}",
+                service.name().to_uppercase()
+            )
+        })?;
+        if let Some(server) = urls.server().filter(|_| !urls.has_own(*service)) {
+            create_database(server, &service.database()).await?;
+        }
+        let log = Log::open(service.name(), url.expose_secret(), master_key)
+            .with_context(|| format!("the database URL of {service} cannot be read"))?;
+        logs.insert(service.name(), log);
+    }
+    Ok(logs)
+}
+
+async fn create_database(server: &SecretString, name: &str) -> anyhow::Result<()> {
+    let made = event_store::log::create_database(server.expose_secret(), name);
+    match tokio::time::timeout(DATABASE_PATIENCE, made).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error).context("the database server cannot be used: check MART_DATABASE_URL"),
+        Err(_) => bail!("the database server does not answer: check MART_DATABASE_URL, and whether it runs"),
+    }
+}
+
+/// Brings the tables of all logs up to date and makes sure that their read models exist.
+///
+/// # Errors
+/// When a database does not answer or a migration fails.
+pub async fn migrate(logs: &BTreeMap<&'static str, Log>) -> anyhow::Result<()> {
+    for (service, log) in logs {
+        log.migrate().await.with_context(|| format!("the database of {service} cannot be migrated"))?;
+        registry::ensure_all(service, log).await.with_context(|| format!("the read models of {service} cannot be made"))?;
+    }
+    Ok(())
+}
+
+/// A broker on the network.
+pub fn external_broker(bootstrap_servers: &str) -> Broker {
+    Broker::new(BrokerConfig { bootstrap_servers: bootstrap_servers.to_owned(), embedded: false, replication: 1 })
+}
+
+/// The services of a process, those that were asked for.
+pub struct Services {
+    /// Users.
+    pub users: Option<UsersService>,
+    /// The catalogue.
+    pub catalog: Option<CatalogService>,
+    /// The stock.
+    pub inventory: Option<InventoryService>,
+    /// Carts and orders.
+    pub orders: Option<OrdersService>,
+    /// Payments.
+    pub payments: Option<PaymentsService>,
+    /// Messages.
+    pub notifications: Option<NotificationsService>,
+    /// Where users are asked for their address.
+    pub contacts: Arc<dyn Contacts>,
+    /// The payment gateway.
+    pub gateway: Arc<dyn Gateway>,
+    /// The way messages go.
+    pub messenger: Arc<dyn Messenger>,
+}
+
+/// What services are opened with.
+pub struct Opening<'a> {
+    /// The logs, those of the services asked for and those they read.
+    pub sources: &'a Sources,
+    /// Where the keys and mails are.
+    pub data_dir: &'a Path,
+    /// The signing key of tokens.
+    pub token_key: PathBuf,
+    /// How requests come in.
+    pub listen: &'a ListenOptions,
+    /// The world outside.
+    pub outward: &'a OutwardOptions,
+    /// Where the users service is, when it is not in this process.
+    pub users_grpc: Option<crate::grpc::ClientOptions>,
+}
+
+/// All services with the defaults of the world outside, for commands that end: seeding, putting streams back.
+///
+/// # Errors
+/// As [`services`].
+pub fn for_maintenance(sources: &Sources, storage: &StorageOptions) -> anyhow::Result<Services> {
+    let (listen, outward) = (ListenOptions::default(), OutwardOptions::default());
+    let opening = Opening {
+        sources,
+        data_dir: &storage.data_dir,
+        token_key: storage.token_key(),
+        listen: &listen,
+        outward: &outward,
+        users_grpc: None,
+    };
+    services(&opening, &Service::ALL)
+}
+
+/// Opens services.
+///
+/// # Errors
+/// When a key cannot be read, or who checks sessions is not known.
+pub fn services(opening: &Opening<'_>, wanted: &[Service]) -> anyhow::Result<Services> {
+    let logs = &opening.sources.logs;
+    let log = |service: Service| -> anyhow::Result<Log> {
+        logs.get(service.name()).cloned().with_context(|| format!("the log of {service} is not open"))
+    };
+    let wants = |service: Service| wanted.contains(&service);
+    let gateway = gateway(opening.outward.gateway);
+    let messenger = mail::messenger(opening.outward, opening.data_dir)?;
+
+    let (users, auth, contacts): (Option<UsersService>, Arc<dyn Authenticator>, Arc<dyn Contacts>) =
+        if wants(Service::Users) {
+            let log = log(Service::Users)?;
+            let tokens = Arc::new(Tokens::load_or_create(&opening.token_key)?);
+            let users = bus(&log);
+            let strict: Arc<dyn Authenticator> = Arc::new(LocalAuthenticator::new(Arc::clone(&tokens), users.clone()));
+            let service = UsersService {
+                surroundings: surroundings(&log, Arc::clone(&strict), opening.sources),
+                users: users.clone(),
+                directory: Live::new(log),
+                tokens,
+                passwords: Passwords::new(),
+                limits: Arc::new(Limits::new(opening.listen.rate_limits.clone())),
+                access_token_ttl: opening.listen.access_token_ttl,
+            };
+            (Some(service), Arc::new(Believing::new(strict)), Arc::new(LocalContacts::new(users)))
+        } else {
+            let options = opening.users_grpc.clone().context(
+                "who asks is checked by the users service: name it with --users-grpc, or serve users in this process",
+            )?;
+            let remote = RemoteAuthenticator::new(&options)?;
+            (None, Arc::new(Believing::new(Arc::new(remote))), Arc::new(RemoteContacts::new(&options)?))
+        };
+
+    let around = |log: &Log| surroundings(log, Arc::clone(&auth), opening.sources);
+    let mut services = Services {
+        users,
+        catalog: None,
+        inventory: None,
+        orders: None,
+        payments: None,
+        notifications: None,
+        contacts,
+        gateway: Arc::clone(&gateway),
+        messenger,
+    };
+    if wants(Service::Catalog) {
+        let log = log(Service::Catalog)?;
+        services.catalog =
+            Some(CatalogService { surroundings: around(&log), products: bus(&log), listing: Live::new(log) });
+    }
+    if wants(Service::Inventory) {
+        let log = log(Service::Inventory)?;
+        services.inventory =
+            Some(InventoryService { surroundings: around(&log), stock: bus(&log), levels: Live::new(log) });
+    }
+    if wants(Service::Orders) {
+        let log = log(Service::Orders)?;
+        services.orders = Some(OrdersService {
+            surroundings: around(&log),
+            orders: bus(&log),
+            carts: bus(&log),
+            details: Live::new(log.clone()),
+            contents: Live::new(log.clone()),
+            prices: Live::new(log.clone()),
+            customers: Live::new(log.clone()),
+            arrivals: Arrivals::start(log),
+            pay_within: opening.outward.pay_within,
+        });
+    }
+    if wants(Service::Payments) {
+        let log = log(Service::Payments)?;
+        let orders = services.orders.as_ref().map(|orders| Arc::clone(&orders.surroundings.reads));
+        services.payments = Some(PaymentsService {
+            surroundings: around(&log),
+            payments: bus(&log),
+            listing: Live::new(log.clone()),
+            arrivals: Arrivals::start(log),
+            gateway,
+            orders,
+        });
+    }
+    if wants(Service::Notifications) {
+        let log = log(Service::Notifications)?;
+        services.notifications = Some(NotificationsService {
+            surroundings: around(&log),
+            notifications: bus(&log),
+            messages: Live::new(log),
+        });
+    }
+    Ok(services)
+}
+
+fn surroundings(log: &Log, auth: Arc<dyn Authenticator>, sources: &Sources) -> Surroundings {
+    let reads: Arc<dyn Reads> = Arc::new(ServiceReads::new(log, sources.clone()));
+    Surroundings { log: log.clone(), auth, reads }
+}
+
+fn gateway(choice: GatewayChoice) -> Arc<dyn Gateway> {
+    match choice {
+        GatewayChoice::Simulated { approved_per_mille } => {
+            Arc::new(SimulatedGateway::new(u32::from(approved_per_mille)))
+        }
+    }
+}
+
+/// The services whose logs a service reads, itself included.
+pub fn with_sources(wanted: &[Service]) -> Vec<Service> {
+    let mut needed: Vec<Service> = wanted.to_vec();
+    for service in wanted {
+        let reads: &[Service] = match service {
+            Service::Users => &[],
+            Service::Catalog => &[Service::Inventory, Service::Users],
+            Service::Inventory => &[Service::Catalog, Service::Orders, Service::Users],
+            Service::Orders => &[Service::Catalog, Service::Inventory, Service::Payments, Service::Users],
+            Service::Payments => &[Service::Orders, Service::Users],
+            Service::Notifications => &[Service::Users, Service::Orders, Service::Payments],
+        };
+        needed.extend(reads);
+    }
+    needed.sort_unstable();
+    needed.dedup();
+    needed
+}

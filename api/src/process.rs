@@ -1,0 +1,163 @@
+//! A process of the mart, whatever its roles: what it opens, runs and stops, in which order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use event_store::broker::Broker;
+use futures::FutureExt;
+use projections::projector::Sources;
+use projections::registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::config::{ListenOptions, Service};
+use crate::documentation::{self, Readiness, ReadinessCheck};
+use crate::open::Services;
+use crate::work::Workers;
+use crate::{routes, server};
+
+/// How long `/readyz` waits for the broker.
+const BROKER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is running, in the order it is stopped: requests first, then work, then projectors.
+#[derive(Default)]
+pub struct Process {
+    servers: Vec<(CancellationToken, JoinHandle<()>)>,
+    workers: Option<(CancellationToken, Workers)>,
+    projectors: Vec<(CancellationToken, Vec<JoinHandle<()>>)>,
+}
+
+impl Process {
+    /// Serves the routes of the services that are open, on a socket that listens already.
+    pub fn serve(&mut self, listener: TcpListener, services: &Services, sources: &Sources, listen: &ListenOptions) {
+        let options = listen.server();
+        let router = server::edge(router(services, sources), &options);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(server::serve(listener, router, options, stop.clone()));
+        self.servers.push((stop, task));
+    }
+
+    /// Runs a server that ends with its token.
+    pub fn serve_with(&mut self, stop: CancellationToken, task: JoinHandle<()>) {
+        self.servers.push((stop, task));
+    }
+
+    /// Relays, process managers, timers and jobs of some services.
+    pub fn work(&mut self, services: &Services, wanted: &[Service], sources: &Sources) {
+        let stop = CancellationToken::new();
+        let workers = Workers::start(services, wanted, sources, &stop);
+        self.workers = Some((stop, workers));
+    }
+
+    /// Keeps the read models of some services.
+    pub fn project(&mut self, wanted: &[Service], sources: &Sources) {
+        for service in wanted {
+            if let Some(home) = sources.logs.get(service.name()) {
+                let stop = CancellationToken::new();
+                let tasks = registry::run_projectors(service.name(), home, sources, &stop);
+                self.projectors.push((stop, tasks));
+            }
+        }
+    }
+
+    /// Stops: requests are answered to the end, their effects are worked off, then the read models stop.
+    pub async fn stop(self) {
+        for (stop, _) in &self.servers {
+            stop.cancel();
+        }
+        for (_, task) in self.servers {
+            ended(task.await);
+        }
+        if let Some((stop, workers)) = self.workers {
+            stop.cancel();
+            workers.join().await;
+        }
+        for (stop, tasks) in self.projectors {
+            stop.cancel();
+            for task in tasks {
+                ended(task.await);
+            }
+        }
+    }
+}
+
+fn ended(result: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "a task ended badly");
+    }
+}
+
+/// The routes of the services that are open.
+fn router(services: &Services, sources: &Sources) -> Router {
+    let mut routes = OpenApiRouter::new();
+    if let Some(service) = &services.users {
+        routes = routes.merge(routes::users::routes(service.clone()));
+    }
+    if let Some(service) = &services.catalog {
+        routes = routes.merge(routes::catalog::routes(service.clone()));
+    }
+    if let Some(service) = &services.inventory {
+        routes = routes.merge(routes::inventory::routes(service.clone()));
+    }
+    if let Some(service) = &services.orders {
+        routes = routes.merge(routes::carts::routes(service.clone())).merge(routes::orders::routes(service.clone()));
+    }
+    if let Some(service) = &services.payments {
+        routes = routes.merge(routes::payments::routes(service.clone()));
+    }
+    if let Some(service) = &services.notifications {
+        routes = routes.merge(routes::notifications::routes(service.clone()));
+    }
+    documentation::router(routes, readiness(sources))
+}
+
+/// Ready means that the databases answer. A broker that is down is told and no reason to send requests away:
+/// the mart goes on without it.
+fn readiness(sources: &Sources) -> ReadinessCheck {
+    let sources = sources.clone();
+    Arc::new(move || {
+        let sources = sources.clone();
+        async move {
+            let mut ready = true;
+            let mut degraded = Vec::new();
+            for (service, log) in &sources.logs {
+                if log.signal().refresh().await.is_err() {
+                    ready = false;
+                    degraded.push(format!("the database of {service} does not answer"));
+                }
+            }
+            if let Some(broker) = &sources.broker
+                && !is_up(broker).await
+            {
+                degraded.push("kafka does not answer: read models follow the logs".to_owned());
+            }
+            Readiness { ready, degraded }
+        }
+        .boxed()
+    })
+}
+
+async fn is_up(broker: &Broker) -> bool {
+    tokio::time::timeout(BROKER_PATIENCE, broker.is_up()).await.unwrap_or(false)
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// When the signals cannot be listened to.
+pub async fn asked_to_stop() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// The address of a listening socket, as one would type it.
+pub fn address_of(listener: &TcpListener, fallback: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(fallback)
+}

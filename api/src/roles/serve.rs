@@ -1,0 +1,129 @@
+//! `mart serve`, `mart work` and `mart project`: one role for some services, on databases and a broker that
+//! are given, or on those of a running `mart up`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use projections::projector::Sources;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::RoleOptions;
+use crate::config::{ListenOptions, Selection, Service};
+use crate::open::{self, Opening, Services};
+use crate::process::{self, Process};
+use crate::running::{Databases, Running};
+use crate::services::UsersService;
+use crate::{grpc, server, telemetry};
+
+/// Serves the HTTP and gRPC interface of some services.
+///
+/// # Errors
+/// In one sentence that says what to do.
+pub async fn serve(options: RoleOptions) -> anyhow::Result<()> {
+    let listener = server::listen(options.listen.http_addr).await?;
+    let address = process::address_of(&listener, options.listen.http_addr);
+    let opened = Opened::new(&options).await?;
+    let services = opened.services(&options)?;
+    let mut process = Process::default();
+    if let (Some(address), Some(users)) = (options.listen.grpc_addr, &services.users) {
+        grpc(&mut process, address, users, &options.listen).await?;
+    }
+    process.serve(listener, &services, &opened.sources, &options.listen);
+    println!("Online Mart serves {} on http://{address}", names(&opened.wanted));
+    opened.run(process).await
+}
+
+/// Relays, process managers, timers, gateway and mail calls of some services.
+///
+/// # Errors
+/// In one sentence that says what to do.
+pub async fn work(options: RoleOptions) -> anyhow::Result<()> {
+    let opened = Opened::new(&options).await?;
+    let services = opened.services(&options)?;
+    let mut process = Process::default();
+    process.work(&services, &opened.wanted, &opened.sources);
+    println!("Online Mart works for {}", names(&opened.wanted));
+    opened.run(process).await
+}
+
+/// Keeps the read models of some services.
+///
+/// # Errors
+/// In one sentence that says what to do.
+pub async fn project(options: RoleOptions) -> anyhow::Result<()> {
+    let opened = Opened::new(&options).await?;
+    let mut process = Process::default();
+    process.project(&opened.wanted, &opened.sources);
+    println!("Online Mart projects {}", names(&opened.wanted));
+    opened.run(process).await
+}
+
+/// Serves gRPC for the users service.
+///
+/// # Errors
+/// When the address is taken or a certificate cannot be read.
+pub(super) async fn grpc(
+    process: &mut Process,
+    address: SocketAddr,
+    users: &UsersService,
+    listen: &ListenOptions,
+) -> anyhow::Result<()> {
+    let listener = server::listen(address).await?;
+    let stop = CancellationToken::new();
+    let task = grpc::serve(listener, users, &listen.grpc_server()?, stop.clone())?;
+    process.serve_with(stop, task);
+    Ok(())
+}
+
+/// What a role has open.
+struct Opened {
+    wanted: Vec<Service>,
+    sources: Sources,
+    folder: PathBuf,
+    databases: Databases,
+}
+
+impl Opened {
+    async fn new(options: &RoleOptions) -> anyhow::Result<Self> {
+        telemetry::install_metrics();
+        let wanted = Selection::services(&options.services);
+        let folder = open::data_dir(&options.storage)?;
+        let master_key = open::master_key(&folder)?;
+        let databases = Databases::find(&options.storage).await?;
+        let logs = open::logs(&databases.urls, &open::with_sources(&wanted), master_key).await?;
+        open::migrate(&logs).await?;
+        let brokers = options.broker.kafka_brokers.clone();
+        let brokers = brokers.or_else(|| Running::read(&folder).map(|running| running.kafka_brokers));
+        if brokers.is_none() {
+            tracing::warn!("no broker is given (MART_KAFKA_BROKERS): nothing is published, and logs are followed");
+        }
+        let broker = brokers.map(|servers| open::external_broker(&servers));
+        Ok(Self { wanted, sources: Sources { logs, broker }, folder, databases })
+    }
+
+    fn services(&self, options: &RoleOptions) -> anyhow::Result<Services> {
+        let opening = Opening {
+            sources: &self.sources,
+            data_dir: &self.folder,
+            token_key: options.storage.token_key(),
+            listen: &options.listen,
+            outward: &options.outward,
+            users_grpc: options.listen.users_grpc()?,
+        };
+        open::services(&opening, &self.wanted)
+    }
+
+    async fn run(self, process: Process) -> anyhow::Result<()> {
+        process::asked_to_stop().await.context("signals cannot be listened to")?;
+        tracing::info!("stopping");
+        process.stop().await;
+        drop(self.sources);
+        self.databases.close().await;
+        Ok(())
+    }
+}
+
+fn names(services: &[Service]) -> String {
+    services.iter().map(|service| service.name()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,98 @@
+//! `mart up`: everything in one process, with a database and a broker of its own unless others are given.
+
+use anyhow::Context;
+use embedded::EmbeddedBroker;
+use embedded::postgres::{EmbeddedPostgres, PostgresOptions};
+use event_store::PARTITIONS;
+use event_store::broker::{Broker, BrokerConfig, topic_of};
+use projections::projector::Sources;
+
+use crate::cli::UpOptions;
+use crate::config::{BrokerOptions, Service};
+use crate::open::{self, Opening};
+use crate::process::{self, Process};
+use crate::running::Running;
+use crate::{demo, server, telemetry};
+
+/// Runs the mart until it is asked to stop.
+///
+/// # Errors
+/// In one sentence that says what to do.
+pub async fn up(options: UpOptions) -> anyhow::Result<()> {
+    // A taken port is told before anything else is started.
+    let listener = server::listen(options.listen.http_addr).await?;
+    let address = process::address_of(&listener, options.listen.http_addr);
+    telemetry::install_metrics();
+    let folder = open::data_dir(&options.storage)?;
+    let master_key = open::master_key(&folder)?;
+
+    let mut urls = options.storage.database_urls();
+    let postgres = if urls.is_complete() {
+        None
+    } else {
+        let postgres = EmbeddedPostgres::start(PostgresOptions::new(&folder)).await?;
+        urls = urls.or_server(postgres.server_url());
+        Some(postgres)
+    };
+    let logs = open::logs(&urls, &Service::ALL, master_key).await?;
+    open::migrate(&logs).await?;
+    let (broker, embedded_broker) = broker(&options.broker)?;
+    let bootstrap = broker.config().bootstrap_servers.clone();
+    if let (Some(server), Some(_)) = (urls.server(), &postgres) {
+        use secrecy::ExposeSecret;
+        Running { database_url: server.expose_secret().to_owned(), kafka_brokers: bootstrap.clone() }.tell(&folder)?;
+    }
+
+    let sources = Sources { logs, broker: Some(broker) };
+    let services = open::services(
+        &Opening {
+            sources: &sources,
+            data_dir: &folder,
+            token_key: options.storage.token_key(),
+            listen: &options.listen,
+            outward: &options.outward,
+            users_grpc: None,
+        },
+        &Service::ALL,
+    )?;
+    let mut process = Process::default();
+    process.project(&Service::ALL, &sources);
+    process.work(&services, &Service::ALL, &sources);
+    demo::fill_empty(&services).await.context("the demo data cannot be stored")?;
+    if let (Some(grpc), Some(users)) = (options.listen.grpc_addr, &services.users) {
+        super::serve::grpc(&mut process, grpc, users, &options.listen).await?;
+    }
+    process.serve(listener, &services, &sources, &options.listen);
+
+    println!(
+        "Online Mart is ready on http://{address} (docs http://{address}/docs, kafka {bootstrap}); log in as \
+         {} (admin) or {} (customer), password {}",
+        demo::ADMIN_EMAIL,
+        demo::CUSTOMER_EMAIL,
+        demo::PASSWORD
+    );
+    process::asked_to_stop().await.context("signals cannot be listened to")?;
+    tracing::info!("stopping");
+    process.stop().await;
+    Running::end(&folder);
+    drop(services);
+    drop(sources);
+    drop(embedded_broker);
+    if let Some(postgres) = postgres {
+        postgres.stop().await;
+    }
+    Ok(())
+}
+
+/// The broker that was given, or one in this process.
+fn broker(options: &BrokerOptions) -> anyhow::Result<(Broker, Option<EmbeddedBroker>)> {
+    if let Some(servers) = &options.kafka_brokers {
+        return Ok((open::external_broker(servers), None));
+    }
+    let embedded = EmbeddedBroker::start(options.broker_port)?;
+    for service in Service::ALL {
+        embedded.create_topic(&topic_of(service.name()), i32::from(PARTITIONS))?;
+    }
+    let config = BrokerConfig { bootstrap_servers: embedded.bootstrap_servers(), embedded: true, replication: 1 };
+    Ok((Broker::new(config), Some(embedded)))
+}

@@ -1,0 +1,242 @@
+//! What happens without a request: process managers give commands, jobs call the gateway and send messages,
+//! relays publish.
+
+mod checkout;
+mod manager;
+mod notices;
+mod settlement;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_store::broker::Broker;
+use event_store::subscription::{Reacting, Reactor, Retried, Source, Subscription, retry_parked};
+use event_store::{Log, commands, relay};
+use projections::Event;
+use projections::projector::Sources;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use aggregates::inventory::InventoryCommand;
+use aggregates::inventory::reservations::{Reservations, ReservationsEvent};
+use aggregates::inventory::stock_keeping::{StockKeeping, StockKeepingEvent};
+use aggregates::notifications::NotificationsCommand;
+use aggregates::notifications::notices::{Notices, NoticesEvent};
+use aggregates::orders::OrdersCommand;
+use aggregates::orders::checkout::{Checkout, CheckoutEvent};
+use aggregates::orders::housekeeping::{Housekeeping, HousekeepingEvent};
+use aggregates::payments::PaymentsCommand;
+use aggregates::payments::settlement::{Settlement, SettlementEvent};
+
+use crate::config::Service;
+use crate::open::Services;
+use crate::services::{InventoryService, NotificationsService, OrdersService, PaymentsService};
+
+use manager::{Dispatch, Forgetting, Manager, dispatch};
+
+/// How often kept answers are purged.
+const PURGED_EVERY: Duration = Duration::from_secs(600);
+
+/// The workers of some services, running.
+pub struct Workers {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Workers {
+    /// Starts the relays, process managers and jobs of services; they end with `stop`.
+    pub fn start(services: &Services, wanted: &[Service], sources: &Sources, stop: &CancellationToken) -> Self {
+        let mut workers = Self { tasks: JoinSet::new(), stop: stop.clone() };
+        for service in wanted {
+            if let Some(log) = sources.logs.get(service.name()) {
+                workers.relay(log, sources.broker.as_ref());
+            }
+            for subscription in subscriptions(*service, services, sources) {
+                workers.tasks.spawn(subscription.run(stop.clone()));
+            }
+        }
+        if let Some(orders) = &services.orders {
+            checkout::work(&mut workers.tasks, orders.clone(), stop.clone());
+        }
+        if let Some(payments) = &services.payments {
+            settlement::work(&mut workers.tasks, payments.clone(), Arc::clone(&services.gateway), stop.clone());
+        }
+        if let Some(notifications) = &services.notifications {
+            let (contacts, messenger) = (Arc::clone(&services.contacts), Arc::clone(&services.messenger));
+            notices::work(&mut workers.tasks, notifications.clone(), contacts, messenger, stop.clone());
+        }
+        workers
+    }
+
+    /// Ends when all workers have, after `stop`.
+    pub async fn join(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a worker ended badly");
+            }
+        }
+    }
+
+    /// Publishes a service's log, and purges its old command rows.
+    fn relay(&mut self, log: &Log, broker: Option<&Broker>) {
+        if let Some(broker) = broker {
+            let encoder = projections::event::encoder(log.source());
+            self.tasks.spawn(relay::run(log.clone(), broker.clone(), encoder, self.stop.clone()));
+        }
+        let (log, stop) = (log.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(PURGED_EVERY) => {}
+                }
+                if let Err(error) = commands::purge(log.database()).await {
+                    tracing::debug!(%error, "old command rows could not be purged yet");
+                }
+            }
+        });
+    }
+}
+
+/// Applies what waits for the process managers of a service.
+///
+/// # Errors
+/// When the databases do not answer.
+pub async fn retry_waiting(service: Service, services: &Services, sources: &Sources) -> event_store::Result<Retried> {
+    let mut all = Retried::default();
+    for subscription in subscriptions(service, services, sources) {
+        let subscriber = subscription.subscriber.as_ref();
+        let retried = retry_parked(&subscription.home, &subscription.name, &subscription.sources, subscriber).await?;
+        all.applied += retried.applied;
+        all.stuck.extend(retried.stuck);
+    }
+    Ok(all)
+}
+
+/// The process managers of a service, each as a subscription.
+fn subscriptions(service: Service, services: &Services, sources: &Sources) -> Vec<Subscription> {
+    let Some(home) = sources.logs.get(service.name()) else { return Vec::new() };
+    let reading = Reading { home, sources };
+    let forgetting = format!("forgetting_{}", home.source());
+    let mut all = vec![reading.subscribe(&forgetting, &[("users", &["user"])], Forgetting { home: home.clone() })];
+    match service {
+        Service::Users | Service::Catalog => {}
+        Service::Inventory => all.extend(services.inventory.iter().flat_map(|service| inventory(service, &reading))),
+        Service::Orders => all.extend(services.orders.iter().flat_map(|service| orders(service, &reading))),
+        Service::Payments => all.extend(services.payments.iter().map(|service| payments(service, &reading))),
+        Service::Notifications => {
+            all.extend(services.notifications.iter().map(|service| notifications(service, &reading)));
+        }
+    }
+    all
+}
+
+/// What the process managers of a service read, and where they keep how far they came.
+struct Reading<'a> {
+    home: &'a Log,
+    sources: &'a Sources,
+}
+
+impl Reading<'_> {
+    /// Only a service's own events may be read with their personal data.
+    fn subscribe(&self, name: &str, feeds: &[(&str, &[&'static str])], reactor: impl Reactor) -> Subscription {
+        let sources = feeds.iter().filter_map(|(source, aggregates)| {
+            let log = self.sources.logs.get(source)?.clone();
+            let personal = *source == self.home.source();
+            Some(Source { log, aggregates: aggregates.to_vec(), personal })
+        });
+        Subscription {
+            name: name.to_owned(),
+            home: self.home.clone(),
+            sources: sources.collect(),
+            subscriber: Arc::new(Reacting(reactor)),
+            broker: self.sources.broker.clone(),
+            reader: projections::event::reader(),
+        }
+    }
+}
+
+fn inventory(service: &InventoryService, reading: &Reading<'_>) -> [Subscription; 2] {
+    let stock = service.stock.clone();
+    let to_stock: Dispatch<InventoryCommand> = Arc::new(move |command, origin| {
+        let InventoryCommand::StockItem(id, command) = command;
+        dispatch(stock.clone(), id.to_string(), command, origin)
+    });
+    let reservations = Manager::new(Reservations, Arc::clone(&to_stock), |event| match event {
+        Event::Order(event) => Some(ReservationsEvent::Orders(event)),
+        _ => None,
+    });
+    let stock_keeping = Manager::new(StockKeeping, to_stock, |event| match event {
+        Event::Product(event) => Some(StockKeepingEvent::Catalog(event)),
+        _ => None,
+    });
+    [
+        reading.subscribe(reservations.name(), &[("orders", &["order"])], reservations),
+        reading.subscribe(stock_keeping.name(), &[("catalog", &["product"])], stock_keeping),
+    ]
+}
+
+fn orders(service: &OrdersService, reading: &Reading<'_>) -> [Subscription; 2] {
+    let (orders, carts) = (service.orders.clone(), service.carts.clone());
+    let to_orders: Dispatch<OrdersCommand> = Arc::new(move |command, origin| match command {
+        OrdersCommand::Order(id, command) => dispatch(orders.clone(), id.to_string(), command, origin),
+        OrdersCommand::Cart(id, command) => dispatch(carts.clone(), id.to_string(), command, origin),
+    });
+    let checkout = Checkout {
+        pay_within_seconds: u32::try_from(service.pay_within.as_secs()).unwrap_or(u32::MAX),
+        ..Checkout::default()
+    };
+    let checkout = Manager::new(checkout, Arc::clone(&to_orders), |event| match event {
+        Event::StockItem(event) => Some(CheckoutEvent::Inventory(event)),
+        Event::Payment(event) => Some(CheckoutEvent::Payments(event)),
+        Event::Cart(event) => Some(CheckoutEvent::Carts(event)),
+        Event::Order(event) => Some(CheckoutEvent::Orders(event)),
+        Event::User(_) | Event::Product(_) | Event::Notification(_) => None,
+    });
+    let housekeeping = Manager::new(Housekeeping, to_orders, |event| match event {
+        Event::User(event) => Some(HousekeepingEvent::Users(event)),
+        _ => None,
+    });
+    let feeds: [(&str, &[&'static str]); 3] =
+        [("inventory", &["stock_item"]), ("payments", &["payment"]), ("orders", &["cart", "order"])];
+    [
+        reading.subscribe(checkout.name(), &feeds, checkout),
+        reading.subscribe(housekeeping.name(), &[("users", &["user"])], housekeeping),
+    ]
+}
+
+fn payments(service: &PaymentsService, reading: &Reading<'_>) -> Subscription {
+    let payments = service.payments.clone();
+    let to_payments: Dispatch<PaymentsCommand> = Arc::new(move |command, origin| {
+        let PaymentsCommand::Payment(id, command) = command;
+        dispatch(payments.clone(), id.to_string(), command, origin)
+    });
+    let settlement = Manager::new(Settlement, to_payments, |event| match event {
+        Event::Order(event) => Some(SettlementEvent::Orders(event)),
+        Event::Payment(event) => Some(SettlementEvent::Payments(event)),
+        _ => None,
+    });
+    reading.subscribe(settlement.name(), &[("orders", &["order"]), ("payments", &["payment"])], settlement)
+}
+
+fn notifications(service: &NotificationsService, reading: &Reading<'_>) -> Subscription {
+    let notifications = service.notifications.clone();
+    let to_notifications: Dispatch<NotificationsCommand> = Arc::new(move |command, origin| {
+        let NotificationsCommand::Notification(id, command) = command;
+        dispatch(notifications.clone(), id.to_string(), command, origin)
+    });
+    let notices = Manager::new(Notices, to_notifications, |event| match event {
+        Event::User(event) => Some(NoticesEvent::Users(event)),
+        Event::Order(event) => Some(NoticesEvent::Orders(event)),
+        Event::Payment(event) => Some(NoticesEvent::Payments(event)),
+        Event::Notification(event) => Some(NoticesEvent::Notifications(event)),
+        Event::Product(_) | Event::StockItem(_) | Event::Cart(_) => None,
+    });
+    let feeds: [(&str, &[&'static str]); 4] = [
+        ("users", &["user"]),
+        ("orders", &["order"]),
+        ("payments", &["payment"]),
+        ("notifications", &["notification"]),
+    ];
+    reading.subscribe(notices.name(), &feeds, notices)
+}

@@ -1,0 +1,56 @@
+//! The timed work of checkout: orders that were not paid expire.
+
+use std::time::Duration;
+
+use event_store::append::CommandKey;
+use event_store::timers::{self, Done, Due};
+use event_store::{Context, ExecuteError, Target};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use aggregates::orders::checkout::{Checkout, CheckoutJob};
+use aggregates::orders::{OrderCommand, OrderError};
+use aggregates::process::ProcessManager;
+
+use crate::services::OrdersService;
+
+/// How many orders expire at the same time.
+const CONCURRENCY: usize = 32;
+
+pub(super) fn work(tasks: &mut JoinSet<()>, service: OrdersService, stop: CancellationToken) {
+    let log = service.surroundings.log.clone();
+    let handle = move |due: Due| {
+        let service = service.clone();
+        async move { expire(&service, due).await }
+    };
+    tasks.spawn(timers::work(log, Checkout::NAME, CONCURRENCY, handle, stop));
+}
+
+async fn expire(service: &OrdersService, due: Due) -> Done {
+    let CheckoutJob::ExpireOrder { order_id } = match serde_json::from_value(due.command) {
+        Ok(job) => job,
+        Err(error) => return Done::Failed(format!("an unreadable job: {error}")),
+    };
+    let context = Context {
+        key: Some(CommandKey {
+            // Each try decides anew: an expiry that came too early must not stand for the one that is due.
+            command_id: Uuid::new_v5(&due.id, due.now.to_rfc3339().as_bytes()),
+            principal: Checkout::NAME.to_owned(),
+            fingerprint: Vec::new(),
+            derived: true,
+        }),
+        ..Context::default()
+    };
+    // The time is the database's, by which the job became due, and not this machine's.
+    let command = OrderCommand::Expire { now: due.now };
+    match service.orders.execute(Target::Existing(order_id.to_string()), command, context).await {
+        Ok(_) => Done::Finished,
+        Err(ExecuteError::Refused(OrderError::NotDue)) => Done::Again(Duration::from_secs(1)),
+        Err(ExecuteError::Refused(refusal)) => {
+            tracing::debug!(order.id = %order_id, %refusal, "the order need not expire");
+            Done::Finished
+        }
+        Err(error) => Done::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,136 @@
+//! The delivery of messages: ask for the address, write the text, send, and say how it went.
+
+use std::sync::Arc;
+
+use event_store::append::CommandKey;
+use event_store::timers::{self, Done, Due};
+use event_store::{Context, ExecuteError, Target};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use aggregates::identifiers::NotificationId;
+use aggregates::notifications::notices::{self, Notices, NoticesJob};
+use aggregates::notifications::{Channel, DeliveryError, Notification, NotificationCommand, Progress, texts};
+use aggregates::process::ProcessManager;
+
+use crate::contacts::Contacts;
+use crate::mail::{Message, Messenger};
+use crate::services::NotificationsService;
+
+/// How many messages are sent at the same time.
+const CONCURRENCY: usize = 32;
+
+pub(super) fn work(
+    tasks: &mut JoinSet<()>,
+    service: NotificationsService,
+    contacts: Arc<dyn Contacts>,
+    messenger: Arc<dyn Messenger>,
+    stop: CancellationToken,
+) {
+    let log = service.surroundings.log.clone();
+    let handle = move |due: Due| {
+        let (service, contacts, messenger) = (service.clone(), Arc::clone(&contacts), Arc::clone(&messenger));
+        async move { carry_out(&service, contacts.as_ref(), messenger.as_ref(), due).await }
+    };
+    tasks.spawn(timers::work(log, Notices::NAME, CONCURRENCY, handle, stop));
+}
+
+async fn carry_out(
+    service: &NotificationsService,
+    contacts: &dyn Contacts,
+    messenger: &dyn Messenger,
+    due: Due,
+) -> Done {
+    let job = match serde_json::from_value(due.command.clone()) {
+        Ok(job) => job,
+        Err(error) => return Done::Failed(format!("an unreadable job: {error}")),
+    };
+    match job {
+        NoticesJob::ConsiderTextMessage { user_id, template, cause, order_id } => {
+            match contacts.contact(user_id.0).await {
+                Ok(Some(contact)) if contact.phone.is_some() => {
+                    let (id, command) = notices::text_message(user_id, template, cause, order_id);
+                    give(service, id, command, Uuid::new_v5(&due.id, b"queue")).await
+                }
+                Ok(_) => Done::Finished,
+                Err(error) => Done::Failed(error.to_string()),
+            }
+        }
+        NoticesJob::Deliver { notification_id } => {
+            deliver(service, contacts, messenger, notification_id, &due).await
+        }
+    }
+}
+
+async fn deliver(
+    service: &NotificationsService,
+    contacts: &dyn Contacts,
+    messenger: &dyn Messenger,
+    id: NotificationId,
+    due: &Due,
+) -> Done {
+    let notification = match service.notifications.load(&id.to_string()).await {
+        Ok(loaded) => loaded.aggregate,
+        Err(error) => return Done::Failed(error.to_string()),
+    };
+    let Notification::Queued { user_id, template, channel, attempts, progress: Progress::Waiting, .. } = notification
+    else {
+        return Done::Finished;
+    };
+    let sent = match contacts.contact(user_id.0).await {
+        Err(error) => return Done::Failed(error.to_string()),
+        Ok(None) => Err(DeliveryError::NoAddress),
+        Ok(Some(contact)) => {
+            let to = match channel {
+                Channel::Email => Some(contact.email),
+                Channel::Sms => contact.phone,
+            };
+            match to {
+                None => Err(DeliveryError::NoAddress),
+                Some(to) => {
+                    let message = Message {
+                        id: id.0,
+                        channel,
+                        to,
+                        subject: texts::subject(template).to_owned(),
+                        body: texts::body(template, channel, &contact.name),
+                    };
+                    messenger.send(&message).await
+                }
+            }
+        }
+    };
+    // The number of the attempt makes the command one of its own: a retry is not the answer to the first.
+    let command_id = Uuid::new_v5(&due.id, format!("attempt {attempts}").as_bytes());
+    match sent {
+        Ok(()) => give(service, id, NotificationCommand::RecordSent, command_id).await,
+        Err(error) => {
+            let retry = matches!(error, DeliveryError::Unreachable | DeliveryError::Deferred);
+            match give(service, id, NotificationCommand::RecordFailed { error, retry }, command_id).await {
+                Done::Finished if retry => Done::Failed(format!("{error:?}")),
+                done => done,
+            }
+        }
+    }
+}
+
+async fn give(service: &NotificationsService, id: NotificationId, command: NotificationCommand, command_id: Uuid) -> Done {
+    let context = Context {
+        key: Some(CommandKey {
+            command_id,
+            principal: Notices::NAME.to_owned(),
+            fingerprint: Vec::new(),
+            derived: true,
+        }),
+        ..Context::default()
+    };
+    match service.notifications.execute(Target::Existing(id.to_string()), command, context).await {
+        Ok(_) => Done::Finished,
+        Err(ExecuteError::Refused(refusal)) => {
+            tracing::debug!(notification.id = %id, %refusal, "the notification had moved on");
+            Done::Finished
+        }
+        Err(error) => Done::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,163 @@
+//! The calls of the payment gateway. Every call has a derived key, so that calling again asks the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_store::append::CommandKey;
+use event_store::timers::{self, Done, Due};
+use event_store::{Context, ExecuteError, Target};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use aggregates::identifiers::OrderId;
+use aggregates::payments::settlement::{GatewayCall, Settlement, SettlementJob};
+use aggregates::payments::{Account, Attempt, Payment, PaymentCommand, RefundStage, Stage, gateway_keys};
+use aggregates::process::ProcessManager;
+
+use crate::gateway::{Gateway, GatewayError, Reply};
+use crate::services::PaymentsService;
+
+/// How many calls are made at the same time.
+const CONCURRENCY: usize = 64;
+/// How long a gateway may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn work(
+    tasks: &mut JoinSet<()>,
+    service: PaymentsService,
+    gateway: Arc<dyn Gateway>,
+    stop: CancellationToken,
+) {
+    let log = service.surroundings.log.clone();
+    let handle = move |due: Due| {
+        let (service, gateway) = (service.clone(), Arc::clone(&gateway));
+        async move { call(&service, gateway.as_ref(), due).await }
+    };
+    tasks.spawn(timers::work(log, Settlement::NAME, CONCURRENCY, handle, stop));
+}
+
+async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Done {
+    let SettlementJob::CallGateway { payment_id, order_id, call } = match serde_json::from_value(due.command) {
+        Ok(job) => job,
+        Err(error) => return Done::Failed(format!("an unreadable job: {error}")),
+    };
+    let id = payment_id.to_string();
+    let payment = match service.payments.load(&id).await {
+        Ok(loaded) => loaded.aggregate,
+        Err(error) => return Done::Failed(error.to_string()),
+    };
+    let asked = tokio::time::timeout(PATIENCE, ask(gateway, &payment, order_id, call)).await;
+    let command = match asked.unwrap_or(Asked::NoAnswer) {
+        Asked::Nothing => return Done::Finished,
+        Asked::Answered(command) => command,
+        Asked::NoAnswer => match call {
+            GatewayCall::Authorise { attempt } => PaymentCommand::RecordUnknown { attempt },
+            GatewayCall::Capture { .. } | GatewayCall::Void { .. } | GatewayCall::Refund { .. } => {
+                return Done::Failed("the gateway did not answer".to_owned());
+            }
+        },
+    };
+    // A second outage of the same attempt is news only to the log: the payment stays unknown, the job stays.
+    let unknown = matches!(command, PaymentCommand::RecordUnknown { .. });
+    let still_unknown = unknown && matches!(payment.account().map(|account| &account.stage), Some(Stage::Unknown(_)));
+    if still_unknown {
+        return Done::Failed("the gateway did not answer".to_owned());
+    }
+    let context = Context {
+        key: Some(CommandKey {
+            command_id: Uuid::new_v5(&due.id, if unknown { b"unknown" } else { b"outcome" }),
+            principal: Settlement::NAME.to_owned(),
+            fingerprint: Vec::new(),
+            derived: true,
+        }),
+        ..Context::default()
+    };
+    match service.payments.execute(Target::Existing(id), command, context).await {
+        Ok(_) => Done::Finished,
+        Err(ExecuteError::Refused(refusal)) => {
+            tracing::info!(payment.id = %payment_id, %refusal, "the payment had moved on when the gateway answered");
+            Done::Finished
+        }
+        Err(error) => Done::Failed(error.to_string()),
+    }
+}
+
+enum Asked {
+    /// The payment is past the point the job is for.
+    Nothing,
+    Answered(PaymentCommand),
+    NoAnswer,
+}
+
+async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: GatewayCall) -> Asked {
+    let Some(account) = payment.account() else { return Asked::Nothing };
+    match call {
+        GatewayCall::Authorise { attempt: number } => {
+            let Some(attempt) = attempt_in(account, number, |stage| {
+                matches!(stage, Stage::Requested(_) | Stage::Unknown(_) | Stage::ActionRequired(_))
+            }) else {
+                return Asked::Nothing;
+            };
+            let key = gateway_keys::attempt_key(order_id, number);
+            match gateway.authorise(&key, &attempt.token, attempt.amount).await {
+                Ok(Reply::Approved { reference }) => {
+                    answered(PaymentCommand::RecordAuthorised { attempt: number, gateway_reference: reference })
+                }
+                Ok(Reply::Declined { reason }) => answered(PaymentCommand::RecordDeclined { attempt: number, reason }),
+                Ok(Reply::ActionRequired) => answered(PaymentCommand::RecordActionRequired { attempt: number }),
+                Err(GatewayError::InvalidCard) => answered(PaymentCommand::RecordDeclined {
+                    attempt: number,
+                    reason: "invalid_card".to_owned(),
+                }),
+                Err(GatewayError::NoAnswer) => Asked::NoAnswer,
+            }
+        }
+        GatewayCall::Capture { attempt: number } => {
+            let Some(attempt) = attempt_in(account, number, |stage| matches!(stage, Stage::Capturing(_))) else {
+                return Asked::Nothing;
+            };
+            let key = gateway_keys::capture_key(order_id, number);
+            match gateway.capture(&key, &attempt.gateway_reference, attempt.amount).await {
+                Ok(Reply::Approved { .. }) => answered(PaymentCommand::RecordCaptured { attempt: number }),
+                Ok(Reply::Declined { reason }) => {
+                    answered(PaymentCommand::RecordCaptureFailed { attempt: number, reason })
+                }
+                Ok(Reply::ActionRequired) | Err(GatewayError::InvalidCard | GatewayError::NoAnswer) => Asked::NoAnswer,
+            }
+        }
+        GatewayCall::Void { attempt: number } => {
+            let Some(attempt) = attempt_in(account, number, |stage| matches!(stage, Stage::Voiding(_))) else {
+                return Asked::Nothing;
+            };
+            let key = gateway_keys::void_key(order_id, number);
+            match gateway.void(&key, &attempt.gateway_reference).await {
+                Ok(Reply::Approved { .. }) => answered(PaymentCommand::RecordVoided { attempt: number }),
+                Ok(Reply::Declined { .. } | Reply::ActionRequired)
+                | Err(GatewayError::InvalidCard | GatewayError::NoAnswer) => Asked::NoAnswer,
+            }
+        }
+        GatewayCall::Refund { refund_id } => {
+            let (Some(refund), Some(attempt)) = (account.refunds.get(&refund_id), account.stage.attempt()) else {
+                return Asked::Nothing;
+            };
+            if refund.stage != RefundStage::Requested {
+                return Asked::Nothing;
+            }
+            let key = gateway_keys::refund_key(refund_id);
+            match gateway.refund(&key, &attempt.gateway_reference, refund.amount).await {
+                Ok(Reply::Approved { .. }) => answered(PaymentCommand::RecordRefunded { refund_id }),
+                Ok(Reply::Declined { reason }) => answered(PaymentCommand::RecordRefundFailed { refund_id, reason }),
+                Ok(Reply::ActionRequired) | Err(GatewayError::InvalidCard | GatewayError::NoAnswer) => Asked::NoAnswer,
+            }
+        }
+    }
+}
+
+fn answered(command: PaymentCommand) -> Asked {
+    Asked::Answered(command)
+}
+
+fn attempt_in(account: &Account, number: u32, wanted: impl Fn(&Stage) -> bool) -> Option<&Attempt> {
+    account.stage.attempt().filter(|attempt| attempt.number == number && wanted(&account.stage))
+}
