@@ -208,11 +208,11 @@ async fn keep<M: ReadModel>(
     }
     running.retain(|_, (_, task)| !task.is_finished());
     for generation in wanted {
-        if !running.contains_key(&generation.version) {
+        let subscription = subscription::<M>(home, sources, &generation)?;
+        running.entry(generation.version).or_insert_with(|| {
             let token = stop.child_token();
-            let task = tokio::spawn(subscription::<M>(home, sources, &generation)?.run(token.clone()));
-            running.insert(generation.version, (token, task));
-        }
+            (token.clone(), tokio::spawn(subscription.run(token)))
+        });
     }
     Ok(())
 }

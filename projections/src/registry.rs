@@ -232,6 +232,20 @@ pub async fn retry_parked(name: &str, home: &Log, sources: &Sources) -> Result<R
     named(name)?.retry_parked(home, sources).await
 }
 
+/// Waits once as [`Readers::wait_all`] does. Whoever waits often keeps [`Readers`].
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn wait_all(
+    service: &str,
+    home: &Log,
+    place: &Place,
+    source: Option<&PgPool>,
+    limit: Duration,
+) -> Result<bool> {
+    Readers::new(service, home).wait_all(place, source, limit).await
+}
+
 /// The read models of a service, for those who wait until all of them show a write. Made once and kept: it
 /// remembers which generations are live.
 pub struct Readers {
