@@ -1,6 +1,7 @@
 //! Who is asking. A caller exists only when a token was verified and its session still lives.
 
 pub mod local;
+pub mod role;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -18,9 +18,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use aggregates::users::Role;
-
-use crate::auth::{AuthenticationError, Authenticator};
+use crate::auth::{AuthenticationError, Authenticator, role};
 use crate::contacts::Contacts;
 
 pub use client::{ClientOptions, RemoteAuthenticator, RemoteContacts};
@@ -69,8 +67,7 @@ pub enum GrpcError {
 impl TlsFiles {
     fn read(&self) -> Result<(Identity, Certificate), GrpcError> {
         let read = |path: &PathBuf| {
-            std::fs::read(path)
-                .map_err(|source| GrpcError::File { path: path.display().to_string(), source })
+            std::fs::read(path).map_err(|source| GrpcError::File { path: path.display().to_string(), source })
         };
         let identity = Identity::from_pem(read(&self.certificate)?, read(&self.key)?);
         Ok((identity, Certificate::from_pem(read(&self.authority)?)))
@@ -105,7 +102,7 @@ impl UserAuth for UserAuthService {
             Ok(caller) => Ok(Response::new(ValidateTokenResponse {
                 user_id: caller.user_id.to_string(),
                 email: caller.email,
-                role: role_name(caller.role).to_owned(),
+                role: role::name_of(caller.role).to_owned(),
             })),
             Err(AuthenticationError::Invalid) => Err(Status::unauthenticated("the token is not valid")),
             Err(AuthenticationError::Unavailable(error)) => {
@@ -158,18 +155,4 @@ pub async fn serve(
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     server.add_service(service).serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await?;
     Ok(())
-}
-
-/// A role as it is called outside.
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Customer => "customer",
-        Role::Staff => "staff",
-        Role::Admin => "admin",
-    }
-}
-
-/// The role that is called so.
-fn role_named(name: &str) -> Option<Role> {
-    [Role::Customer, Role::Staff, Role::Admin].into_iter().find(|role| role_name(*role) == name)
 }

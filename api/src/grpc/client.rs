@@ -12,8 +12,8 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request};
 use uuid::Uuid;
 
-use super::{DEADLINE, GrpcError, KEEP_ALIVE_EVERY, TlsFiles, role_named};
-use crate::auth::{AuthenticationError, Authenticator, Caller};
+use super::{DEADLINE, GrpcError, KEEP_ALIVE_EVERY, TlsFiles};
+use crate::auth::{AuthenticationError, Authenticator, Caller, role};
 use crate::contacts::{Contact, Contacts, ContactsError};
 use crate::trace_context;
 
@@ -137,7 +137,7 @@ fn caller(token: &str, answer: ValidateTokenResponse) -> Option<Caller> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claim: SessionClaim = serde_json::from_slice(&payload).ok()?;
     let user_id = Uuid::try_parse(&answer.user_id).ok().filter(|user_id| *user_id == claim.sub)?;
-    Some(Caller { user_id, session_id: claim.sid, role: role_named(&answer.role)?, email: answer.email })
+    Some(Caller { user_id, session_id: claim.sid, role: role::named(&answer.role)?, email: answer.email })
 }
 
 #[cfg(test)]
