@@ -28,7 +28,7 @@ pub(crate) struct Done<A> {
     pub(crate) repeated: bool,
 }
 
-/// Carries out a command. `refuse` tells the refusals of the domain.
+/// Carries out a command of an aggregate that claims no names. `refuse` tells the refusals of the domain.
 ///
 /// # Errors
 /// The refusal, or that the database is unavailable.
@@ -45,8 +45,28 @@ where
     A::Error: Send + Sync + 'static,
 {
     let unclaimed = |scope: &str| Problem::internal(format!("{} claims no {scope}", A::TYPE));
+    carry_out_claiming(bus, target, command, context, refuse, unclaimed).await
+}
+
+/// Carries out a command. `refuse` tells the refusals of the domain, `taken` the names that belong to others.
+///
+/// # Errors
+/// The refusal, or that the database is unavailable.
+pub(crate) async fn carry_out_claiming<A>(
+    bus: &CommandBus<A>,
+    target: Target,
+    command: A::Command,
+    context: Context<A>,
+    refuse: fn(A::Error) -> Problem,
+    taken: fn(&str) -> Problem,
+) -> Result<Done<A>, Problem>
+where
+    A: Aggregate<Services = ()> + Clone + 'static,
+    A::Command: Clone + Send + Sync,
+    A::Error: Send + Sync + 'static,
+{
     let executed = bus.execute(target, command.clone(), context).await;
-    let committed = executed.map_err(|error| refused(error, refuse, unclaimed))?;
+    let committed = executed.map_err(|error| refused(error, refuse, taken))?;
     let known = committed.aggregate.filter(|_| committed.replayed.is_none());
     if let Some(state) = known {
         return Ok(Done {
