@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::decimal::Decimal;
+use crate::grpc::{ClientOptions, TlsFiles};
 use crate::limits::RateLimits;
 use crate::server::ServerOptions;
 use crate::telemetry::LogFormat;
@@ -214,6 +215,22 @@ pub struct ListenOptions {
     )]
     pub rate_limits: RateLimits,
 
+    /// The gRPC address of the users service, where it runs elsewhere, such as http://users:9090
+    #[arg(long, env = "MART_USERS_GRPC", value_name = "URL")]
+    pub users_grpc: Option<String>,
+
+    /// Certificate of this service for gRPC between services; with it every peer must show one
+    #[arg(long, env = "MART_GRPC_CERTIFICATE", value_name = "FILE", requires_all = ["grpc_key", "grpc_authority"])]
+    pub grpc_certificate: Option<PathBuf>,
+
+    /// Key of that certificate
+    #[arg(long, env = "MART_GRPC_KEY", value_name = "FILE", requires = "grpc_certificate")]
+    pub grpc_key: Option<PathBuf>,
+
+    /// Certificate of the authority that signs those of all services
+    #[arg(long, env = "MART_GRPC_AUTHORITY", value_name = "FILE", requires = "grpc_certificate")]
+    pub grpc_authority: Option<PathBuf>,
+
     /// A gateway stands before: it ends TLS, and its X-Forwarded-For names the client
     #[arg(long, env = "MART_BEHIND_GATEWAY", value_parser = clap::builder::FalseyValueParser::new())]
     pub behind_gateway: bool,
@@ -223,6 +240,18 @@ impl ListenOptions {
     /// The limits of the HTTP server.
     pub fn server(&self) -> ServerOptions {
         ServerOptions { behind_gateway: self.behind_gateway, ..ServerOptions::default() }
+    }
+
+    /// The certificates of gRPC between services, when there are any.
+    pub fn grpc_tls(&self) -> Option<TlsFiles> {
+        let certificate = self.grpc_certificate.clone()?;
+        Some(TlsFiles { certificate, key: self.grpc_key.clone()?, authority: self.grpc_authority.clone()? })
+    }
+
+    /// How to reach the users service, where it runs elsewhere.
+    pub fn users_client(&self) -> Option<ClientOptions> {
+        let url = self.users_grpc.clone()?;
+        Some(ClientOptions { url, tls: self.grpc_tls() })
     }
 }
 
@@ -290,6 +319,11 @@ pub struct LogOptions {
     /// How to log
     #[arg(long, env = "MART_LOG_FORMAT", global = true, value_enum, default_value = "compact")]
     pub log_format: LogFormat,
+}
+
+/// What the flags and variables of `T` say when none is given on the command line.
+pub fn defaults<T: Args>() -> Result<T, clap::Error> {
+    T::from_arg_matches(&T::augment_args(clap::Command::new("mart")).try_get_matches_from(["mart"])?)
 }
 
 /// Reads `15m`, `90s` or `1h 30m`.

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::arrivals::Arrivals;
 use crate::auth::local::LocalAuthenticator;
 use crate::auth::{Authenticator, Believing};
-use crate::config::{DatabaseUrls, Gateway as GatewayChoice, ListenOptions, OutwardOptions, Service, StorageOptions};
+use crate::config::{self, DatabaseUrls, Gateway as GatewayChoice, ListenOptions, OutwardOptions, Service, StorageOptions};
 use crate::contacts::{Contacts, LocalContacts};
 use crate::gateway::{Gateway, SimulatedGateway};
 use crate::grpc::{RemoteAuthenticator, RemoteContacts};
@@ -179,7 +179,7 @@ pub struct Opening<'a> {
 /// # Errors
 /// As [`services`].
 pub fn for_maintenance(sources: &Sources, storage: &StorageOptions) -> anyhow::Result<Services> {
-    let (listen, outward) = (ListenOptions::default(), OutwardOptions::default());
+    let (listen, outward): (ListenOptions, OutwardOptions) = (config::defaults()?, config::defaults()?);
     let opening = Opening {
         sources,
         data_dir: &storage.data_dir,

@@ -1,24 +1,23 @@
 //! What each command of `mart` does.
 
-//W mod admin;
-//W mod events;
-//W mod maintain;
-//W mod serve;
-//W mod up;
+mod admin;
+mod events;
+mod maintain;
+mod serve;
+mod up;
 
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::cli::HealthcheckOptions;
-use crate::documentation;
+use crate::{documentation, routes};
 
-//W pub use admin::{admin, seed};
-//W pub use events::events;
-//W pub use maintain::{migrate, parked_events, replay, verify};
-//W pub use serve::{project, serve, work};
-//W pub use up::up;
+pub use admin::{admin, seed};
+pub use events::events;
+pub use maintain::{migrate, parked_events, replay, verify};
+pub use serve::{project, serve, work};
+pub use up::up;
 
 /// How long a healthy mart may take to answer.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,8 +57,8 @@ pub async fn healthcheck(options: HealthcheckOptions) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When it cannot be written as JSON.
-pub fn openapi(routes: OpenApiRouter) -> anyhow::Result<()> {
-    let text = documentation::document(routes).into_openapi().to_pretty_json()?;
+pub fn openapi() -> anyhow::Result<()> {
+    let text = documentation::document(routes::document()).into_openapi().to_pretty_json()?;
     println!("{text}");
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message, OwnedHeaders};
@@ -83,6 +83,10 @@ pub(crate) struct Report {
 pub(crate) struct Reports;
 
 impl ClientContext for Reports {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "kafka producer");
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka producer");
     }
@@ -99,9 +103,15 @@ impl ProducerContext for Reports {
     }
 }
 
+/// Whether Kafka answers shows in readiness and in who follows the logs; librdkafka's own complaints are for
+/// those who look for them.
 struct Quiet;
 
 impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "kafka consumer");
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka consumer");
     }

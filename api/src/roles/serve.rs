@@ -3,18 +3,21 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use projections::projector::Sources;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RoleOptions;
+use crate::contacts::LocalContacts;
+use crate::grpc::{self, UserAuthService};
 use crate::config::{ListenOptions, Selection, Service};
 use crate::open::{self, Opening, Services};
 use crate::process::{self, Process};
 use crate::running::{Databases, Running};
 use crate::services::UsersService;
-use crate::{grpc, server, telemetry};
+use crate::{server, telemetry};
 
 /// Serves the HTTP and gRPC interface of some services.
 ///
@@ -71,7 +74,14 @@ pub(super) async fn grpc(
 ) -> anyhow::Result<()> {
     let listener = server::listen(address).await?;
     let stop = CancellationToken::new();
-    let task = grpc::serve(listener, users, &listen.grpc_server()?, stop.clone())?;
+    let contacts = Arc::new(LocalContacts::new(users.users.clone()));
+    let service = UserAuthService::new(Arc::clone(&users.surroundings.auth), contacts);
+    let (tls, token) = (listen.grpc_tls(), stop.clone());
+    let task = tokio::spawn(async move {
+        if let Err(error) = grpc::serve(listener, service, tls.as_ref(), token).await {
+            tracing::error!(%error, "the gRPC server ended");
+        }
+    });
     process.serve_with(stop, task);
     Ok(())
 }
@@ -109,7 +119,7 @@ impl Opened {
             token_key: options.storage.token_key(),
             listen: &options.listen,
             outward: &options.outward,
-            users_grpc: options.listen.users_grpc()?,
+            users_grpc: options.listen.users_client(),
         };
         open::services(&opening, &self.wanted)
     }

@@ -6,6 +6,7 @@ use std::task::Poll;
 use async_trait::async_trait;
 use cqrs_es::Aggregate;
 use event_store::append::CommandKey;
+use event_store::execute::Decision;
 use event_store::subscription::{ApplyError, Delivered, Reactor, TimerChanges};
 use event_store::timers::Timer;
 use event_store::{CommandBus, Context, ExecuteError, Log, Target};
@@ -54,11 +55,11 @@ where
             correlation_id: origin.correlation_id,
             traceparent: origin.traceparent,
             // A refusal is the answer to a derived command once and for all, whatever happens later.
-            answer: Some(Arc::new(|decision| match decision {
-                event_store::execute::Decision::Refused(refusal) => {
+            answer: Some(Arc::new(|decision: &Decision<'_, A>| match decision {
+                Decision::Refused(refusal) => {
                     Some(serde_json::json!({ "refused": refusal.to_string() }).to_string())
                 }
-                event_store::execute::Decision::Accepted { .. } => None,
+                Decision::Accepted { .. } => None,
             })),
             ..Context::default()
         };

@@ -6,9 +6,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use aggregates::identifiers::ProductId;
-use aggregates::lines::{
-    LineQuantity, MAX_ADDRESS_CHARS, MAX_LINE_QUANTITY, MAX_LINES, MAX_NOTES_CHARS,
-};
+use aggregates::lines::{LineQuantity, MAX_ADDRESS_CHARS, MAX_LINE_QUANTITY, MAX_LINES, MAX_NOTES_CHARS};
 
 use crate::check::{Check, Field};
 use crate::problem::Problem;
@@ -17,7 +15,7 @@ use crate::text;
 /// A line: so many of a product.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct LineDraft {
+pub(super) struct LineDraft {
     /// Which product.
     #[serde(default)]
     #[schema(value_type = uuid::Uuid, required)]
@@ -31,7 +29,7 @@ pub struct LineDraft {
 /// An order to be placed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PlacementDraft {
+pub(super) struct PlacementDraft {
     /// What is bought: each product once.
     #[serde(default)]
     #[schema(value_type = Vec<LineDraft>, required)]
@@ -57,7 +55,7 @@ pub(super) struct Placement {
 /// Changes of an order; what is absent stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct EditDraft {
+pub(super) struct EditDraft {
     /// The lines as they shall be.
     #[serde(default)]
     #[schema(value_type = Option<Vec<LineDraft>>)]
@@ -83,7 +81,7 @@ pub(super) struct Edits {
 /// Lines that leave or arrive.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PartDraft {
+pub(super) struct PartDraft {
     /// Which lines; all that are open unless some are named.
     #[serde(default)]
     #[schema(value_type = Option<Vec<LineDraft>>)]
@@ -93,7 +91,7 @@ pub struct PartDraft {
 /// Lines that come back.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ReturnDraft {
+pub(super) struct ReturnDraft {
     /// Which lines; all that can come back unless some are named.
     #[serde(default)]
     #[schema(value_type = Option<Vec<LineDraft>>)]
@@ -248,7 +246,8 @@ mod tests {
 
     #[test]
     fn a_return_names_lines_or_means_all() {
-        let draft: ReturnDraft = serde_json::from_value(json!({"resellable": false})).expect("it can be read");
+        let draft: ReturnDraft =
+            serde_json::from_value(json!({"resellable": false})).expect("it can be read");
         let all = Return { items: Vec::new(), resellable: Some(false) };
         assert_eq!(draft.check().map_err(|problem| json!(problem.errors())), Ok(all));
     }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use aggregates::identifiers::ProductId;
 use aggregates::lines::{LineQuantity, OrderLine};
+use aggregates::orders::Details;
 
 use crate::problem::Problem;
 use crate::routes::amounts::money;
@@ -36,6 +37,36 @@ pub(crate) async fn price(
             })
         })
         .collect()
+}
+
+/// The lines of an order as they shall be: products that stay keep the price they were ordered at, whether they
+/// are still offered or not.
+///
+/// # Errors
+/// 404 when a new product does not exist, 409 when one is not offered.
+pub(super) async fn price_changed(
+    service: &OrdersService,
+    wanted: &[LineQuantity],
+    order: &Details,
+) -> Result<Vec<OrderLine>, Problem> {
+    let (kept, new) = part(wanted, order);
+    let new = price(service, &new).await?;
+    let priced = kept.into_iter().chain(new).map(|line| (line.product_id, line));
+    let mut priced = priced.collect::<BTreeMap<_, _>>();
+    Ok(wanted.iter().filter_map(|line| priced.remove(&line.product_id)).collect())
+}
+
+/// The lines whose products are in the order, with their prices, and the others.
+fn part(wanted: &[LineQuantity], order: &Details) -> (Vec<OrderLine>, Vec<LineQuantity>) {
+    let (mut kept, mut new) = (Vec::new(), Vec::new());
+    for line in wanted {
+        let ordered = order.lines.iter().find(|ordered| ordered.bought.product_id == line.product_id);
+        match ordered {
+            Some(ordered) => kept.push(OrderLine { quantity: line.quantity, ..ordered.bought.clone() }),
+            None => new.push(*line),
+        }
+    }
+    (kept, new)
 }
 
 /// The prices of products that can be bought now. Products that this service has not heard of are waited for:

@@ -27,12 +27,11 @@ pub(crate) fn problem(error: OrderError) -> Problem {
         OrderError::NotAwaitingPayment { status: _ } => Problem::conflict("not_awaiting_payment", detail),
         OrderError::NotPaid => Problem::conflict("not_paid", detail),
         OrderError::NotShippable { status: _ } => Problem::conflict("not_shippable", detail),
-        OrderError::MoreThanOpen { product_id, requested, open } => {
-            Problem::conflict("more_than_open", detail).with_error(
-                "items",
-                json!([{"product_id": product_id, "requested": requested, "open": open}]),
-            )
-        }
+        OrderError::MoreThanOpen { product_id, requested, open } => Problem::conflict(
+            "more_than_open",
+            detail,
+        )
+        .with_error("items", json!([{"product_id": product_id, "requested": requested, "open": open}])),
         OrderError::NotDeliverable { status: _ } => Problem::conflict("not_deliverable", detail),
         OrderError::NotReturnable { status: _ } => Problem::conflict("not_returnable", detail),
     }

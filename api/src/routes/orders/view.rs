@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use aggregates::lines::OrderLine;
 use aggregates::orders::{Details, Order, OrderStatus, PaymentStatus};
+use aggregates::personal::Personal;
 
 use crate::problem::Problem;
 use crate::routes::amounts::money;
@@ -82,8 +83,8 @@ impl OrderBody {
             currency: row.currency,
             order_status: row.order_status,
             payment_status: row.payment_status,
-            shipping_address: row.shipping_address,
-            customer_notes: row.customer_notes,
+            shipping_address: row.shipping_address.into_known(),
+            customer_notes: row.customer_notes.and_then(Personal::into_known),
             pay_by: row.pay_by,
             created_at: row.created_at,
             version: row.version,
