@@ -368,7 +368,8 @@ fn name_line(problem: Problem, product_id: Uuid) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use aggregates::inventory::Levels;
+    use aggregates::inventory::{Levels, StockItemEvent};
+    use cqrs_es::Aggregate;
 
     use super::*;
 
@@ -396,7 +397,9 @@ mod tests {
     fn a_row_and_its_aggregate_are_shown_the_same() {
         let product_id = Uuid::from_u128(7);
         let levels = Levels { on_hand: 10, held: 2, committed: 3, sold: 5 };
-        let item = StockItem { status: Status::Open, levels, ..StockItem::default() };
+        let mut item = StockItem::default();
+        item.apply(StockItemEvent::StockItemOpened { low_stock_threshold: None });
+        item.apply(StockItemEvent::StockReceived { quantity: 10, reason: None, levels });
         let row = StockRow {
             id: item_id(product_id),
             product_id,
