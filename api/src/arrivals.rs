@@ -19,10 +19,13 @@ const CHUNK_EVENTS: i64 = 5_000;
 /// How long a waiter trusts to be woken before it looks for itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How many wait for each aggregate, and what wakes them.
+type Seats = Arc<Mutex<HashMap<String, (usize, Arc<Notify>)>>>;
+
 /// Wakes those who wait for aggregates of one log.
 #[derive(Clone)]
 pub struct Arrivals {
-    waiting: Arc<Mutex<HashMap<String, (usize, Arc<Notify>)>>>,
+    waiting: Seats,
     _guard: Arc<DropGuard>,
 }
 
@@ -50,7 +53,7 @@ impl Arrivals {
     /// Follows a log.
     pub fn start(log: Log) -> Self {
         let stop = CancellationToken::new();
-        let waiting = Arc::default();
+        let waiting = Seats::default();
         let (seats, token) = (Arc::clone(&waiting), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -106,7 +109,7 @@ impl Arrivals {
     }
 }
 
-async fn follow(log: Log, waiting: Arc<Mutex<HashMap<String, (usize, Arc<Notify>)>>>) {
+async fn follow(log: Log, waiting: Seats) {
     let mut head = log.signal().head();
     let mut seen = *head.borrow_and_update();
     while head.changed().await.is_ok() {

@@ -55,7 +55,8 @@ const CARTS: [(&str, &str, u32); 4] = [
 /// # Errors
 /// When the database does not answer.
 pub async fn fill_empty(services: &Services) -> anyhow::Result<bool> {
-    let (Some(users), Some(catalog), Some(orders)) = (&services.users, &services.catalog, &services.orders) else {
+    let (Some(users), Some(catalog), Some(orders)) = (&services.users, &services.catalog, &services.orders)
+    else {
         return Ok(false);
     };
     // Products come last: as long as there are none, filling was not finished.

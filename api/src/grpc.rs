@@ -57,7 +57,9 @@ pub enum GrpcError {
         source: std::io::Error,
     },
     /// The address of the users service is none.
-    #[error("`{0}` is no address of the users service: write one such as http://users:9090")]
+    #[error(
+        "`{0}` is no address of the users service: write one such as http://users:9090, or with certificates https://users:9090"
+    )]
     Address(String),
     /// The certificates do not go together, or the server could not go on.
     #[error("gRPC failed")]

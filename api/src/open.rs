@@ -16,7 +16,9 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::arrivals::Arrivals;
 use crate::auth::local::LocalAuthenticator;
 use crate::auth::{Authenticator, Believing};
-use crate::config::{self, DatabaseUrls, Gateway as GatewayChoice, ListenOptions, OutwardOptions, Service, StorageOptions};
+use crate::config::{
+    self, DatabaseUrls, Gateway as GatewayChoice, ListenOptions, OutwardOptions, Service, StorageOptions,
+};
 use crate::contacts::{Contacts, LocalContacts};
 use crate::gateway::{Gateway, SimulatedGateway};
 use crate::grpc::{RemoteAuthenticator, RemoteContacts};
@@ -58,9 +60,13 @@ pub fn master_key(folder: &Path) -> anyhow::Result<[u8; MASTER_KEY_BYTES]> {
         rand::rng().fill_bytes(&mut key);
         create_private(&path, &key)?;
     }
-    let key = std::fs::read(&path).with_context(|| format!("the master key {} cannot be read", path.display()))?;
+    let key =
+        std::fs::read(&path).with_context(|| format!("the master key {} cannot be read", path.display()))?;
     <[u8; MASTER_KEY_BYTES]>::try_from(key.as_slice()).map_err(|_| {
-        anyhow::anyhow!("{} is not a master key of {MASTER_KEY_BYTES} bytes: restore it from a copy", path.display())
+        anyhow::anyhow!(
+            "{} is not a master key of {MASTER_KEY_BYTES} bytes: restore it from a copy",
+            path.display()
+        )
     })
 }
 
@@ -70,7 +76,8 @@ fn create_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let draft = path.with_extension(format!("{}.draft", std::process::id()));
     let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(content)?;
         file.sync_all()?;
         match std::fs::hard_link(&draft, path) {
@@ -126,14 +133,20 @@ async fn create_database(server: &SecretString, name: &str) -> anyhow::Result<()
 pub async fn migrate(logs: &BTreeMap<&'static str, Log>) -> anyhow::Result<()> {
     for (service, log) in logs {
         log.migrate().await.with_context(|| format!("the database of {service} cannot be migrated"))?;
-        registry::ensure_all(service, log).await.with_context(|| format!("the read models of {service} cannot be made"))?;
+        registry::ensure_all(service, log)
+            .await
+            .with_context(|| format!("the read models of {service} cannot be made"))?;
     }
     Ok(())
 }
 
 /// A broker on the network.
 pub fn external_broker(bootstrap_servers: &str) -> Broker {
-    Broker::new(BrokerConfig { bootstrap_servers: bootstrap_servers.to_owned(), embedded: false, replication: 1 })
+    Broker::new(BrokerConfig {
+        bootstrap_servers: bootstrap_servers.to_owned(),
+        embedded: false,
+        replication: 1,
+    })
 }
 
 /// The services of a process, those that were asked for.
@@ -204,29 +217,31 @@ pub fn services(opening: &Opening<'_>, wanted: &[Service]) -> anyhow::Result<Ser
     let gateway = gateway(opening.outward.gateway);
     let messenger = mail::messenger(opening.outward, opening.data_dir)?;
 
-    let (users, auth, contacts): (Option<UsersService>, Arc<dyn Authenticator>, Arc<dyn Contacts>) =
-        if wants(Service::Users) {
-            let log = log(Service::Users)?;
-            let tokens = Arc::new(Tokens::load_or_create(&opening.token_key)?);
-            let users = bus(&log);
-            let strict: Arc<dyn Authenticator> = Arc::new(LocalAuthenticator::new(Arc::clone(&tokens), users.clone()));
-            let service = UsersService {
-                surroundings: surroundings(&log, Arc::clone(&strict), opening.sources),
-                users: users.clone(),
-                directory: Live::new(log),
-                tokens,
-                passwords: Passwords::new(),
-                limits: Arc::new(Limits::new(opening.listen.rate_limits.clone())),
-                access_token_ttl: opening.listen.access_token_ttl,
-            };
-            (Some(service), Arc::new(Believing::new(strict)), Arc::new(LocalContacts::new(users)))
-        } else {
-            let options = opening.users_grpc.clone().context(
+    let (users, auth, contacts): (Option<UsersService>, Arc<dyn Authenticator>, Arc<dyn Contacts>) = if wants(
+        Service::Users,
+    ) {
+        let log = log(Service::Users)?;
+        let tokens = Arc::new(Tokens::load_or_create(&opening.token_key)?);
+        let users = bus(&log);
+        let strict: Arc<dyn Authenticator> =
+            Arc::new(LocalAuthenticator::new(Arc::clone(&tokens), users.clone()));
+        let service = UsersService {
+            surroundings: surroundings(&log, Arc::clone(&strict), opening.sources),
+            users: users.clone(),
+            directory: Live::new(log),
+            tokens,
+            passwords: Passwords::new(),
+            limits: Arc::new(Limits::new(opening.listen.rate_limits)),
+            access_token_ttl: opening.listen.access_token_ttl,
+        };
+        (Some(service), Arc::new(Believing::new(strict)), Arc::new(LocalContacts::new(users)))
+    } else {
+        let options = opening.users_grpc.clone().context(
                 "who asks is checked by the users service: name it with --users-grpc, or serve users in this process",
             )?;
-            let remote = RemoteAuthenticator::new(&options)?;
-            (None, Arc::new(Believing::new(Arc::new(remote))), Arc::new(RemoteContacts::new(&options)?))
-        };
+        let remote = RemoteAuthenticator::new(&options)?;
+        (None, Arc::new(Believing::new(Arc::new(remote))), Arc::new(RemoteContacts::new(&options)?))
+    };
 
     let around = |log: &Log| surroundings(log, Arc::clone(&auth), opening.sources);
     let mut services = Services {

@@ -33,7 +33,13 @@ pub struct Process {
 
 impl Process {
     /// Serves the routes of the services that are open, on a socket that listens already.
-    pub fn serve(&mut self, listener: TcpListener, services: &Services, sources: &Sources, listen: &ListenOptions) {
+    pub fn serve(
+        &mut self,
+        listener: TcpListener,
+        services: &Services,
+        sources: &Sources,
+        listen: &ListenOptions,
+    ) {
         let options = listen.server();
         let router = server::edge(router(services, sources), &options);
         let stop = CancellationToken::new();
@@ -104,7 +110,9 @@ fn router(services: &Services, sources: &Sources) -> Router {
         routes = routes.merge(routes::inventory::routes(service.clone()));
     }
     if let Some(service) = &services.orders {
-        routes = routes.merge(routes::carts::routes(service.clone())).merge(routes::orders::routes(service.clone()));
+        routes = routes
+            .merge(routes::carts::routes(service.clone()))
+            .merge(routes::orders::routes(service.clone()));
     }
     if let Some(service) = &services.payments {
         routes = routes.merge(routes::payments::routes(service.clone()));

@@ -29,5 +29,7 @@ pub fn document() -> OpenApiRouter {
         of(payments::paths()),
         of(notifications::paths()),
     ];
-    documents.into_iter().fold(OpenApiRouter::new(), |all, document| all.merge(OpenApiRouter::with_openapi(document)))
+    documents
+        .into_iter()
+        .fold(OpenApiRouter::new(), |all, document| all.merge(OpenApiRouter::with_openapi(document)))
 }

@@ -45,7 +45,12 @@ pub struct Workers {
 
 impl Workers {
     /// Starts the relays, process managers and jobs of services; they end with `stop`.
-    pub fn start(services: &Services, wanted: &[Service], sources: &Sources, stop: &CancellationToken) -> Self {
+    pub fn start(
+        services: &Services,
+        wanted: &[Service],
+        sources: &Sources,
+        stop: &CancellationToken,
+    ) -> Self {
         let mut workers = Self { tasks: JoinSet::new(), stop: stop.clone() };
         for service in wanted {
             if let Some(log) = sources.logs.get(service.name()) {
@@ -59,7 +64,12 @@ impl Workers {
             checkout::work(&mut workers.tasks, orders.clone(), stop.clone());
         }
         if let Some(payments) = &services.payments {
-            settlement::work(&mut workers.tasks, payments.clone(), Arc::clone(&services.gateway), stop.clone());
+            settlement::work(
+                &mut workers.tasks,
+                payments.clone(),
+                Arc::clone(&services.gateway),
+                stop.clone(),
+            );
         }
         if let Some(notifications) = &services.notifications {
             let (contacts, messenger) = (Arc::clone(&services.contacts), Arc::clone(&services.messenger));
@@ -102,11 +112,16 @@ impl Workers {
 ///
 /// # Errors
 /// When the databases do not answer.
-pub async fn retry_waiting(service: Service, services: &Services, sources: &Sources) -> event_store::Result<Retried> {
+pub async fn retry_waiting(
+    service: Service,
+    services: &Services,
+    sources: &Sources,
+) -> event_store::Result<Retried> {
     let mut all = Retried::default();
     for subscription in subscriptions(service, services, sources) {
         let subscriber = subscription.subscriber.as_ref();
-        let retried = retry_parked(&subscription.home, &subscription.name, &subscription.sources, subscriber).await?;
+        let retried =
+            retry_parked(&subscription.home, &subscription.name, &subscription.sources, subscriber).await?;
         all.applied += retried.applied;
         all.stuck.extend(retried.stuck);
     }
@@ -118,10 +133,13 @@ fn subscriptions(service: Service, services: &Services, sources: &Sources) -> Ve
     let Some(home) = sources.logs.get(service.name()) else { return Vec::new() };
     let reading = Reading { home, sources };
     let forgetting = format!("forgetting_{}", home.source());
-    let mut all = vec![reading.subscribe(&forgetting, &[("users", &["user"])], Forgetting { home: home.clone() })];
+    let mut all =
+        vec![reading.subscribe(&forgetting, &[("users", &["user"])], Forgetting { home: home.clone() })];
     match service {
         Service::Users | Service::Catalog => {}
-        Service::Inventory => all.extend(services.inventory.iter().flat_map(|service| inventory(service, &reading))),
+        Service::Inventory => {
+            all.extend(services.inventory.iter().flat_map(|service| inventory(service, &reading)))
+        }
         Service::Orders => all.extend(services.orders.iter().flat_map(|service| orders(service, &reading))),
         Service::Payments => all.extend(services.payments.iter().map(|service| payments(service, &reading))),
         Service::Notifications => {
@@ -139,7 +157,12 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Only a service's own events may be read with their personal data.
-    fn subscribe(&self, name: &str, feeds: &[(&str, &[&'static str])], reactor: impl Reactor) -> Subscription {
+    fn subscribe(
+        &self,
+        name: &str,
+        feeds: &[(&str, &[&'static str])],
+        reactor: impl Reactor,
+    ) -> Subscription {
         let sources = feeds.iter().filter_map(|(source, aggregates)| {
             let log = self.sources.logs.get(source)?.clone();
             let personal = *source == self.home.source();

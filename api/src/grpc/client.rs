@@ -20,7 +20,7 @@ use crate::trace_context;
 /// Where the users service is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// Its address, such as `http://users:9090`, or `https://…` with certificates.
+    /// Its address: `http://users:9090`, or with certificates `https://users:9090`.
     pub url: String,
     /// The certificates, when the connection is to be made with mutual TLS.
     pub tls: Option<TlsFiles>,
@@ -29,9 +29,11 @@ pub struct ClientOptions {
 impl ClientOptions {
     /// A connection that is made when it is first needed, and made again when it breaks.
     fn channel(&self) -> Result<Channel, GrpcError> {
+        // A scheme that does not go with the certificates would only fail at the first call.
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(self.url.clone())
             .ok()
-            .filter(|endpoint| endpoint.uri().authority().is_some() && endpoint.uri().scheme().is_some())
+            .filter(|endpoint| endpoint.uri().scheme_str() == Some(scheme))
             .ok_or_else(|| GrpcError::Address(self.url.clone()))?
             .connect_timeout(DEADLINE)
             .timeout(DEADLINE)
@@ -182,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_none_is_refused_at_once() {
-        for url in ["", "users:9090/", "not an address", "/path"] {
+        for url in ["", "users:9090", "not an address", "/path", "https://users:9090"] {
             let options = ClientOptions { url: url.to_owned(), tls: None };
             assert!(matches!(options.channel(), Err(GrpcError::Address(_))), "{url}");
         }

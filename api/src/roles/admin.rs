@@ -32,7 +32,8 @@ async fn create(email: &str, username: Option<String>, storage: &StorageOptions)
     let password = password_from_stdin()?;
     {
         use secrecy::ExposeSecret;
-        text::password(password.expose_secret(), 8..=128).map_err(|message| anyhow::anyhow!("the password {message}"))?;
+        text::password(password.expose_secret(), 8..=128)
+            .map_err(|message| anyhow::anyhow!("the password {message}"))?;
     }
     let maintenance = Maintenance::begin(storage, &[Service::Users]).await?;
     open::migrate(&maintenance.sources.logs).await?;

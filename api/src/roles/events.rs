@@ -38,7 +38,9 @@ async fn list(filter: &EventFilter, limit: u32) -> anyhow::Result<()> {
             let chunk = feed::read(log.database(), log.source(), after, CHUNK_EVENTS).await?;
             let Some(last) = chunk.last() else { break };
             after = last.position;
-            for event in chunk.into_iter().filter(|event| wanted(filter, &event.aggregate_id, &event.event_type)) {
+            for event in
+                chunk.into_iter().filter(|event| wanted(filter, &event.aggregate_id, &event.event_type))
+            {
                 if left == 0 {
                     break;
                 }

@@ -116,7 +116,11 @@ pub async fn verify(options: VerifyOptions) -> anyhow::Result<()> {
             .with_context(|| format!("the report {} cannot be written", path.display()))?;
     }
     if !different.is_empty() {
-        bail!("{} of {checked} read models differ from their events: {}", different.len(), different.join(", "));
+        bail!(
+            "{} of {checked} read models differ from their events: {}",
+            different.len(),
+            different.join(", ")
+        );
     }
     println!("all {checked} read models equal their events");
     Ok(())
@@ -155,9 +159,9 @@ fn until(text: &str) -> anyhow::Result<Until> {
     if let Ok(position) = text.parse::<i64>() {
         return Ok(Until::Position(position));
     }
-    let time: DateTime<Utc> = text
-        .parse()
-        .map_err(|_| anyhow::anyhow!("--to takes a position, or a time such as 2026-01-31T12:00:00Z, and not `{text}`"))?;
+    let time: DateTime<Utc> = text.parse().map_err(|_| {
+        anyhow::anyhow!("--to takes a position, or a time such as 2026-01-31T12:00:00Z, and not `{text}`")
+    })?;
     Ok(Until::Time(time))
 }
 
@@ -240,7 +244,9 @@ impl Progress for Bar {
 /// When the databases do not answer, or a stream still cannot go on.
 pub async fn parked_events(command: ParkedCommand) -> anyhow::Result<()> {
     match command {
-        ParkedCommand::List { services, storage } => list_parked(&Selection::services(&services), &storage).await,
+        ParkedCommand::List { services, storage } => {
+            list_parked(&Selection::services(&services), &storage).await
+        }
         ParkedCommand::Retry { service, storage } => retry_parked(service, &storage).await,
     }
 }
@@ -252,7 +258,16 @@ async fn list_parked(services: &[Service], storage: &StorageOptions) -> anyhow::
     let maintenance = Maintenance::begin(storage, services).await?;
     let mut table = Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header(["subscription", "source", "position", "event", "aggregate", "attempts", "parked at", "error"]);
+    table.set_header([
+        "subscription",
+        "source",
+        "position",
+        "event",
+        "aggregate",
+        "attempts",
+        "parked at",
+        "error",
+    ]);
     let mut count = 0;
     for log in maintenance.sources.logs.values() {
         for event in parked::list(log.database(), None, LISTED_PARKED).await? {
@@ -314,7 +329,10 @@ pub(super) fn password_from_stdin() -> anyhow::Result<secrecy::SecretString> {
         eprint!("password: ");
     }
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).context("the password cannot be read from standard input")?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("the password cannot be read from standard input")?;
     let password = line.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
         bail!("a password is needed on standard input");

@@ -10,9 +10,9 @@ use projections::projector::Sources;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RoleOptions;
+use crate::config::{ListenOptions, Selection, Service};
 use crate::contacts::LocalContacts;
 use crate::grpc::{self, UserAuthService};
-use crate::config::{ListenOptions, Selection, Service};
 use crate::open::{self, Opening, Services};
 use crate::process::{self, Process};
 use crate::running::{Databases, Running};
@@ -106,7 +106,9 @@ impl Opened {
         let brokers = options.broker.kafka_brokers.clone();
         let brokers = brokers.or_else(|| Running::read(&folder).map(|running| running.kafka_brokers));
         if brokers.is_none() {
-            tracing::warn!("no broker is given (MART_KAFKA_BROKERS): nothing is published, and logs are followed");
+            tracing::warn!(
+                "no broker is given (MART_KAFKA_BROKERS): nothing is published, and logs are followed"
+            );
         }
         let broker = brokers.map(|servers| open::external_broker(&servers));
         Ok(Self { wanted, sources: Sources { logs, broker }, folder, databases })

@@ -40,7 +40,8 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
     let bootstrap = broker.config().bootstrap_servers.clone();
     if let (Some(server), Some(_)) = (urls.server(), &postgres) {
         use secrecy::ExposeSecret;
-        Running { database_url: server.expose_secret().to_owned(), kafka_brokers: bootstrap.clone() }.tell(&folder)?;
+        Running { database_url: server.expose_secret().to_owned(), kafka_brokers: bootstrap.clone() }
+            .tell(&folder)?;
     }
 
     let sources = Sources { logs, broker: Some(broker) };
@@ -93,6 +94,7 @@ fn broker(options: &BrokerOptions) -> anyhow::Result<(Broker, Option<EmbeddedBro
     for service in Service::ALL {
         embedded.create_topic(&topic_of(service.name()), i32::from(PARTITIONS))?;
     }
-    let config = BrokerConfig { bootstrap_servers: embedded.bootstrap_servers(), embedded: true, replication: 1 };
+    let config =
+        BrokerConfig { bootstrap_servers: embedded.bootstrap_servers(), embedded: true, replication: 1 };
     Ok((Broker::new(config), Some(embedded)))
 }

@@ -29,7 +29,8 @@ pub(super) struct Origin {
 }
 
 /// Gives a command to its aggregate. A refusal is an answer; only a failure of the plumbing is an error.
-pub(super) type Dispatch<C> = Arc<dyn Fn(C, Origin) -> BoxFuture<'static, Result<(), ApplyError>> + Send + Sync>;
+pub(super) type Dispatch<C> =
+    Arc<dyn Fn(C, Origin) -> BoxFuture<'static, Result<(), ApplyError>> + Send + Sync>;
 
 /// Gives a command to an aggregate through its bus.
 pub(super) fn dispatch<A>(
@@ -70,12 +71,12 @@ where
                 Ok(())
             }
             Err(ExecuteError::Engine(error)) => Err(error.into()),
-            Err(ExecuteError::Conflict | ExecuteError::Busy) => {
-                Err(event_store::Error::Busy.into())
-            }
-            Err(error @ (ExecuteError::ClaimTaken { .. } | ExecuteError::KeyReused | ExecuteError::VersionMismatch { .. })) => {
-                Err(ApplyError::Event(error.to_string()))
-            }
+            Err(ExecuteError::Conflict | ExecuteError::Busy) => Err(event_store::Error::Busy.into()),
+            Err(
+                error @ (ExecuteError::ClaimTaken { .. }
+                | ExecuteError::KeyReused
+                | ExecuteError::VersionMismatch { .. }),
+            ) => Err(ApplyError::Event(error.to_string())),
         }
     })
 }
@@ -84,6 +85,9 @@ where
 pub(super) trait Managed: ProcessManager + Send + Sync + 'static {}
 
 impl<P: ProcessManager + Send + Sync + 'static> Managed for P {}
+
+/// What a process manager gives because of an event.
+type Given<P> = Vec<Reaction<<P as ProcessManager>::Command, <P as ProcessManager>::Job>>;
 
 /// A process manager, and where its commands go.
 pub(super) struct Manager<P: ProcessManager> {
@@ -105,7 +109,7 @@ impl<P: Managed> Manager<P> {
         P::NAME
     }
 
-    fn reactions(&self, delivered: &Delivered) -> Result<Vec<Reaction<P::Command, P::Job>>, ApplyError> {
+    fn reactions(&self, delivered: &Delivered) -> Result<Given<P>, ApplyError> {
         let happened = Happened::read(delivered)?;
         let cause = Cause {
             event_id: happened.event_id,
@@ -165,8 +169,9 @@ where
                 match reaction {
                     Reaction::Command { .. } => {}
                     Reaction::Schedule { id, due_at, job } => {
-                        let command = serde_json::to_value(job)
-                            .map_err(|error| ApplyError::Event(format!("a job cannot be written: {error}")))?;
+                        let command = serde_json::to_value(job).map_err(|error| {
+                            ApplyError::Event(format!("a job cannot be written: {error}"))
+                        })?;
                         changes.set(Timer { id, queue: P::NAME.to_owned(), due_at, command });
                     }
                     Reaction::Unschedule { id } => changes.clear(id),

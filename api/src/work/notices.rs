@@ -74,7 +74,8 @@ async fn deliver(
         Ok(loaded) => loaded.aggregate,
         Err(error) => return Done::Failed(error.to_string()),
     };
-    let Notification::Queued { user_id, template, channel, attempts, progress: Progress::Waiting, .. } = notification
+    let Notification::Queued { user_id, template, channel, attempts, progress: Progress::Waiting, .. } =
+        notification
     else {
         return Done::Finished;
     };
@@ -115,7 +116,12 @@ async fn deliver(
     }
 }
 
-async fn give(service: &NotificationsService, id: NotificationId, command: NotificationCommand, command_id: Uuid) -> Done {
+async fn give(
+    service: &NotificationsService,
+    id: NotificationId,
+    command: NotificationCommand,
+    command_id: Uuid,
+) -> Done {
     let context = Context {
         key: Some(CommandKey {
             command_id,

@@ -38,7 +38,8 @@ pub(super) fn work(
 }
 
 async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Done {
-    let SettlementJob::CallGateway { payment_id, order_id, call } = match serde_json::from_value(due.command) {
+    let SettlementJob::CallGateway { payment_id, order_id, call } = match serde_json::from_value(due.command)
+    {
         Ok(job) => job,
         Err(error) => return Done::Failed(format!("an unreadable job: {error}")),
     };
@@ -60,7 +61,8 @@ async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Don
     };
     // A second outage of the same attempt is news only to the log: the payment stays unknown, the job stays.
     let unknown = matches!(command, PaymentCommand::RecordUnknown { .. });
-    let still_unknown = unknown && matches!(payment.account().map(|account| &account.stage), Some(Stage::Unknown(_)));
+    let still_unknown =
+        unknown && matches!(payment.account().map(|account| &account.stage), Some(Stage::Unknown(_)));
     if still_unknown {
         return Done::Failed("the gateway did not answer".to_owned());
     }
@@ -101,11 +103,16 @@ async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: 
             };
             let key = gateway_keys::attempt_key(order_id, number);
             match gateway.authorise(&key, &attempt.token, attempt.amount).await {
-                Ok(Reply::Approved { reference }) => {
-                    answered(PaymentCommand::RecordAuthorised { attempt: number, gateway_reference: reference })
+                Ok(Reply::Approved { reference }) => answered(PaymentCommand::RecordAuthorised {
+                    attempt: number,
+                    gateway_reference: reference,
+                }),
+                Ok(Reply::Declined { reason }) => {
+                    answered(PaymentCommand::RecordDeclined { attempt: number, reason })
                 }
-                Ok(Reply::Declined { reason }) => answered(PaymentCommand::RecordDeclined { attempt: number, reason }),
-                Ok(Reply::ActionRequired) => answered(PaymentCommand::RecordActionRequired { attempt: number }),
+                Ok(Reply::ActionRequired) => {
+                    answered(PaymentCommand::RecordActionRequired { attempt: number })
+                }
                 Err(GatewayError::InvalidCard) => answered(PaymentCommand::RecordDeclined {
                     attempt: number,
                     reason: "invalid_card".to_owned(),
@@ -114,7 +121,8 @@ async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: 
             }
         }
         GatewayCall::Capture { attempt: number } => {
-            let Some(attempt) = attempt_in(account, number, |stage| matches!(stage, Stage::Capturing(_))) else {
+            let Some(attempt) = attempt_in(account, number, |stage| matches!(stage, Stage::Capturing(_)))
+            else {
                 return Asked::Nothing;
             };
             let key = gateway_keys::capture_key(order_id, number);
@@ -123,11 +131,14 @@ async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: 
                 Ok(Reply::Declined { reason }) => {
                     answered(PaymentCommand::RecordCaptureFailed { attempt: number, reason })
                 }
-                Ok(Reply::ActionRequired) | Err(GatewayError::InvalidCard | GatewayError::NoAnswer) => Asked::NoAnswer,
+                Ok(Reply::ActionRequired) | Err(GatewayError::InvalidCard | GatewayError::NoAnswer) => {
+                    Asked::NoAnswer
+                }
             }
         }
         GatewayCall::Void { attempt: number } => {
-            let Some(attempt) = attempt_in(account, number, |stage| matches!(stage, Stage::Voiding(_))) else {
+            let Some(attempt) = attempt_in(account, number, |stage| matches!(stage, Stage::Voiding(_)))
+            else {
                 return Asked::Nothing;
             };
             let key = gateway_keys::void_key(order_id, number);
@@ -138,7 +149,8 @@ async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: 
             }
         }
         GatewayCall::Refund { refund_id } => {
-            let (Some(refund), Some(attempt)) = (account.refunds.get(&refund_id), account.stage.attempt()) else {
+            let (Some(refund), Some(attempt)) = (account.refunds.get(&refund_id), account.stage.attempt())
+            else {
                 return Asked::Nothing;
             };
             if refund.stage != RefundStage::Requested {
@@ -147,8 +159,12 @@ async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: 
             let key = gateway_keys::refund_key(refund_id);
             match gateway.refund(&key, &attempt.gateway_reference, refund.amount).await {
                 Ok(Reply::Approved { .. }) => answered(PaymentCommand::RecordRefunded { refund_id }),
-                Ok(Reply::Declined { reason }) => answered(PaymentCommand::RecordRefundFailed { refund_id, reason }),
-                Ok(Reply::ActionRequired) | Err(GatewayError::InvalidCard | GatewayError::NoAnswer) => Asked::NoAnswer,
+                Ok(Reply::Declined { reason }) => {
+                    answered(PaymentCommand::RecordRefundFailed { refund_id, reason })
+                }
+                Ok(Reply::ActionRequired) | Err(GatewayError::InvalidCard | GatewayError::NoAnswer) => {
+                    Asked::NoAnswer
+                }
             }
         }
     }

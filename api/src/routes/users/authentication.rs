@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn a_log_in_needs_a_name_and_a_password() {
         let draft: LoginDraft = serde_json::from_value(json!({})).expect("the body can be read");
-        let problem = draft.check().err().expect("both are missing");
+        let problem = draft.check().expect_err("both are missing");
         assert_eq!(problem.errors().keys().collect::<Vec<_>>(), ["password", "username"]);
     }
 }

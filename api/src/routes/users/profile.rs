@@ -59,8 +59,7 @@ pub(super) async fn list_users(
         .map_err(|message| Problem::invalid_field("search", message))?;
     let after = page.cursor.as_ref().map(Cursor::key::<Uuid>).transpose()?;
     let found = user_directory::list_users(&service.directory, search.as_deref(), after, page.limit).await;
-    let found = found.map_err(engine)?;
-    Ok(ok(Listed::new(found.rows.into_iter().map(UserView::from).collect(), found.next)))
+    Ok(ok(Listed::of(found.map_err(engine)?, UserView::from)))
 }
 
 /// Shows a user.

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn an_address_and_a_password_are_enough() {
         let right = check(json!({"email": "ann@example.org", "password": "testPass123", "phone": ""}));
-        let right = right.ok().expect("it is right");
+        let right = right.expect("it is right");
         assert_eq!(right.email, "ann@example.org");
         assert_eq!(right.password.expose_secret(), "testPass123");
         assert_eq!((right.username, right.phone), (None, None));
