@@ -240,7 +240,7 @@ async fn cancel(
     decision::with_capture_heard(service, &id).await?;
     let command = OrderCommand::Cancel { by_admin: caller.is_admin() };
     give(service, Target::Existing(id.clone()), command, write.context()).await?;
-    let settled = decision::with_cancellation_settled(service, &id).await?;
+    let settled = decision::with_cancellation_settled(service, &id, write.freshness).await?;
     view::show(service, &id, &settled, None).await
 }
 

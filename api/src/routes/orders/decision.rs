@@ -128,8 +128,13 @@ pub(super) async fn with_capture_heard(service: &OrdersService, id: &str) -> Res
 pub(super) async fn with_cancellation_settled(
     service: &OrdersService,
     id: &str,
+    freshness: Freshness,
 ) -> Result<Loaded<Order>, Problem> {
-    wait_until(service, id, READ_WITHIN, |order| status_of(order) != Some(OrderStatus::Cancelling)).await
+    let limit = match freshness {
+        Freshness::Wait => READ_WITHIN,
+        Freshness::RespondAsync => Duration::ZERO,
+    };
+    wait_until(service, id, limit, |order| status_of(order) != Some(OrderStatus::Cancelling)).await
 }
 
 async fn wait_until(

@@ -116,6 +116,11 @@ pub(super) async fn pay(
         return Err(Problem::internal("an attempt to pay asked nobody"));
     };
     let (loaded, progress) = outcome(service, &done, attempt, write.freshness).await?;
+    let position = event_at(&service.payments, &done.id, loaded.version).await?.position;
+    let decided = matches!(progress, Progress::Declined | Progress::Paid);
+    if decided && write.freshness == Freshness::Wait {
+        heard_by_orders(service, &done.id, position).await?;
+    }
     let status = match progress {
         Progress::Declined => return Err(declined()),
         Progress::Undone => return Err(closed()),
@@ -124,10 +129,6 @@ pub(super) async fn pay(
     };
     let account = loaded.aggregate.account().ok_or_else(Problem::not_found)?;
     let created_at = opened_at(service, &done.id).await?;
-    let position = event_at(&service.payments, &done.id, loaded.version).await?.position;
-    if progress == Progress::Paid && write.freshness == Freshness::Wait {
-        heard_by_orders(service, &done.id, position).await?;
-    }
     let body = PaymentBody::of(account, created_at, loaded.version);
     let location = format!("/v1/payments/{}", done.id);
     Ok(ok(body)
