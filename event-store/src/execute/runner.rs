@@ -10,7 +10,7 @@ use rand::Rng;
 use uuid::Uuid;
 
 use super::{Behaviour, ClaimChange, Committed, Context, Decision, ExecuteError, Inner, Loaded, Pending};
-use crate::append::{Append, Claim, Outcome};
+use crate::append::{Append, Claim, CommandKey, Outcome};
 use crate::log::Log;
 use crate::snapshots::{self, SNAPSHOT_EVERY};
 use crate::{Error, Metadata, NewEvent, Result};
@@ -190,7 +190,9 @@ where
     if let Some(expected) = pending.context.expected
         && expected != base
     {
-        let append = look_again::<A>(id, base, !certain, group);
+        // It may be a copy of the very command that moved the version on.
+        let needed = !certain || pending.context.key.is_some();
+        let append = look_again::<A>(id, base, pending.context.key.as_ref(), needed, group);
         let verdict = Verdict::VersionMismatch { current: base };
         return Ok((Decided { pending, verdict, sequence: base, append, changes: false }, true));
     }
@@ -219,7 +221,7 @@ where
             group.push(append);
             Some(group.len() - 1)
         } else {
-            look_again::<A>(id, base, !certain, group)
+            look_again::<A>(id, base, None, !certain, group)
         };
         let verdict = Verdict::Refused(refusal);
         return Ok((Decided { pending, verdict, sequence: base, append: place, changes: false }, clean));
@@ -249,7 +251,7 @@ where
         group.push(append);
         Some(group.len() - 1)
     } else {
-        look_again::<A>(id, base, !certain, group)
+        look_again::<A>(id, base, None, !certain, group)
     };
     Ok((
         Decided { pending, verdict: Verdict::Accepted { state: kept }, sequence, append: place, changes },
@@ -258,7 +260,15 @@ where
 }
 
 /// Asks the log, with the group, whether the version a decision without events was made from still holds.
-fn look_again<A: Aggregate>(id: &str, version: i64, needed: bool, group: &mut Vec<Append>) -> Option<usize> {
+///
+/// With a key it also asks whether the command is a copy.
+fn look_again<A: Aggregate>(
+    id: &str,
+    version: i64,
+    key: Option<&CommandKey>,
+    needed: bool,
+    group: &mut Vec<Append>,
+) -> Option<usize> {
     if !needed {
         return None;
     }
@@ -268,8 +278,8 @@ fn look_again<A: Aggregate>(id: &str, version: i64, needed: bool, group: &mut Ve
         expected: version,
         events: Vec::new(),
         claims: Vec::new(),
-        key: None,
-        refused: false,
+        key: key.cloned(),
+        refused: true,
         answer: None,
     });
     Some(group.len() - 1)

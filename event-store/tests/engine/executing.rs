@@ -295,3 +295,21 @@ async fn a_command_whose_effect_holds_writes_nothing() {
     assert_eq!((kept.sequence, kept.position), (0, 0));
     assert_eq!(feed::head(log.database()).await.expect("a head"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_command_for_a_version_finds_its_first_copy_although_that_moved_the_version() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let id = new_id();
+    bus.execute(Target::New(id.clone()), AccountCommand::Deposit { amount: 1 }, Context::default())
+        .await
+        .expect("accepted");
+    let command_id = Uuid::now_v7();
+    let copies = (0..10).map(|_| {
+        let context = Context { expected: Some(1), ..with_key(key(command_id, 1)) };
+        bus.execute(Target::Existing(id.clone()), AccountCommand::Deposit { amount: 1 }, context)
+    });
+    for result in join_all(copies).await {
+        assert_eq!(result.expect("the same answer for all").sequence, 2);
+    }
+}
