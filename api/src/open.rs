@@ -37,6 +37,9 @@ const MASTER_KEY_BYTES: usize = 32;
 /// How long a database may take to answer when a process starts.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a broker may take to answer when a process starts.
+const BROKER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Creates the folder that holds the keys, and whatever else the mart keeps in files.
 ///
 /// # Errors
@@ -140,13 +143,23 @@ pub async fn migrate(logs: &BTreeMap<&'static str, Log>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A broker on the network.
-pub fn external_broker(bootstrap_servers: &str) -> Broker {
-    Broker::new(BrokerConfig {
+/// A broker on the network. It must answer when a process starts; later the mart goes on without it.
+///
+/// # Errors
+/// In one sentence, when it does not answer.
+pub async fn external_broker(bootstrap_servers: &str) -> anyhow::Result<Broker> {
+    let broker = Broker::new(BrokerConfig {
         bootstrap_servers: bootstrap_servers.to_owned(),
         embedded: false,
         replication: 1,
-    })
+    });
+    let deadline = tokio::time::Instant::now() + BROKER_PATIENCE;
+    while !broker.is_up().await {
+        if tokio::time::Instant::now() >= deadline {
+            bail!("no kafka broker answers on {bootstrap_servers}: start it, or check MART_KAFKA_BROKERS");
+        }
+    }
+    Ok(broker)
 }
 
 /// The services of a process, those that were asked for.

@@ -269,8 +269,7 @@ impl Broker {
     /// Whether the broker answers within a second.
     pub async fn is_up(&self) -> bool {
         let Ok(producer) = self.producer() else { return false };
-        let look =
-            move || producer.client().fetch_metadata(Some("__mart_probe"), Duration::from_secs(1)).is_ok();
+        let look = move || producer.client().fetch_metadata(None, Duration::from_secs(1)).is_ok();
         tokio::task::spawn_blocking(look).await.unwrap_or(false)
     }
 

@@ -67,7 +67,7 @@ async fn follow(filter: &EventFilter) -> anyhow::Result<()> {
     let Some(brokers) = brokers else {
         bail!("no broker is known: start `mart up`, or set MART_KAFKA_BROKERS");
     };
-    let broker = open::external_broker(&brokers);
+    let broker = open::external_broker(&brokers).await?;
     let logs: Vec<Log> = maintenance.sources.logs.values().cloned().collect();
     let names: Vec<&str> = logs.iter().map(Log::source).collect();
     let mut inbox = broker.listen(&names);

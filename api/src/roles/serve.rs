@@ -110,7 +110,10 @@ impl Opened {
                 "no broker is given (MART_KAFKA_BROKERS): nothing is published, and logs are followed"
             );
         }
-        let broker = brokers.map(|servers| open::external_broker(&servers));
+        let broker = match brokers {
+            Some(servers) => Some(open::external_broker(&servers).await?),
+            None => None,
+        };
         Ok(Self { wanted, sources: Sources { logs, broker }, folder, databases })
     }
 

@@ -36,7 +36,7 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
     };
     let logs = open::logs(&urls, &Service::ALL, master_key).await?;
     open::migrate(&logs).await?;
-    let (broker, embedded_broker) = broker(&options.broker)?;
+    let (broker, embedded_broker) = broker(&options.broker).await?;
     let bootstrap = broker.config().bootstrap_servers.clone();
     if let (Some(server), Some(_)) = (urls.server(), &postgres) {
         use secrecy::ExposeSecret;
@@ -86,9 +86,9 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
 }
 
 /// The broker that was given, or one in this process.
-fn broker(options: &BrokerOptions) -> anyhow::Result<(Broker, Option<EmbeddedBroker>)> {
+async fn broker(options: &BrokerOptions) -> anyhow::Result<(Broker, Option<EmbeddedBroker>)> {
     if let Some(servers) = &options.kafka_brokers {
-        return Ok((open::external_broker(servers), None));
+        return Ok((open::external_broker(servers).await?, None));
     }
     let embedded = EmbeddedBroker::start(options.broker_port)?;
     for service in Service::ALL {
