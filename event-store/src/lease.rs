@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sqlx::{PgPool, Row};
+use sqlx::{Connection, PgPool, Row};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
@@ -49,6 +49,25 @@ pub struct Membership {
     inner: Arc<Inner>,
     group: String,
     held: watch::Receiver<Slots>,
+}
+
+/// Holds a name alone among all processes on a database, until it is dropped.
+pub struct Alone {
+    _connection: sqlx::PgConnection,
+}
+
+/// Waits until nobody else holds `name`, for decisions that need a fact no single aggregate knows.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn alone(log: &crate::Log, name: &str) -> Result<Alone> {
+    // The lock lives on a connection of its own, so that it goes with whoever holds it, however that ends.
+    let mut connection = sqlx::PgConnection::connect_with(log.connect_options()).await?;
+    sqlx::query("select pg_advisory_lock(hashtextextended('alone ' || $1, 0))")
+        .bind(name)
+        .execute(&mut connection)
+        .await?;
+    Ok(Alone { _connection: connection })
 }
 
 impl Leases {

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use event_store::Target;
+use event_store::lease::alone;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use crate::check::{Check, Field};
 use crate::extract::{Cursor, Json, Page, Path, Query};
 use crate::listing::Listed;
 use crate::problem::{Problem, ProblemBody};
-use crate::service::{Answer, Write, engine, no_content, ok};
+use crate::service::{Answer, READ_WITHIN, Write, engine, no_content, ok};
 use crate::services::UsersService;
 use crate::text;
 
@@ -165,6 +166,7 @@ pub(super) async fn erase_user(
     write: Write,
 ) -> Result<Answer<()>, Problem> {
     let user_id = allowed(&caller, &user)?;
+    let _alone = alone(service.users.log(), ADMINS).await.map_err(engine)?;
     let command = UserCommand::Erase { other_admins: other_admins(&service, user_id).await? };
     let target = Target::Existing(user_id.to_string());
     let done = carry_out(&service, target, command, write.context()).await?;
@@ -174,6 +176,9 @@ pub(super) async fn erase_user(
     }
     Ok(placed(no_content(), &done))
 }
+
+/// Held while it is decided whether a user may cease to be an admin.
+const ADMINS: &str = "admins";
 
 /// A role to give.
 #[derive(Deserialize, ToSchema)]
@@ -217,6 +222,7 @@ pub(super) async fn change_role(
     let user_id = named(&caller, &user)?;
     let checked = body.and_then(|Json(draft)| draft.check());
     let role = for_user(&service, user_id, checked).await?;
+    let _alone = alone(service.users.log(), ADMINS).await.map_err(engine)?;
     let other_admins = other_admins(&service, user_id).await?;
     let command = match role {
         Role::Customer => UserCommand::RevokeRole { other_admins },
@@ -225,7 +231,13 @@ pub(super) async fn change_role(
     change(&service, user_id, command, &write).await
 }
 
+/// Whether there are admins beside the user. Two admins who take the role from each other at the same moment
+/// must not both be told so: the caller holds [`ADMINS`], and the directory is asked when it shows all there is.
 async fn other_admins(service: &UsersService, user_id: Uuid) -> Result<bool, Problem> {
+    let current = service.surroundings.reads.hear("users", READ_WITHIN).await.map_err(engine)?;
+    if !current {
+        return Err(Problem::service_unavailable("the directory of users is not up to date"));
+    }
     user_directory::has_other_admins(&service.directory, user_id).await.map_err(engine)
 }
 
