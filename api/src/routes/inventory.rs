@@ -104,7 +104,7 @@ impl StockView {
 /// What was counted.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CountDraft {
+struct StockCountDraft {
     /// How many pieces lie there.
     #[serde(default)]
     #[schema(value_type = u32, required, minimum = 0, maximum = 1_000_000_000)]
@@ -118,7 +118,7 @@ struct CountDraft {
 /// Pieces that come in or go out.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct QuantityDraft {
+struct StockChangeDraft {
     /// How many.
     #[serde(default)]
     #[schema(value_type = u32, required, minimum = 1, maximum = 1_000_000_000)]
@@ -129,13 +129,13 @@ struct QuantityDraft {
     reason: Field<String>,
 }
 
-impl CountDraft {
+impl StockCountDraft {
     fn check(self) -> Result<(u32, Option<String>), Problem> {
         checked("stock_level", self.stock_level, 0, self.reason)
     }
 }
 
-impl QuantityDraft {
+impl StockChangeDraft {
     fn check(self) -> Result<(u32, Option<String>), Problem> {
         checked("quantity", self.quantity, 1, self.reason)
     }
@@ -201,7 +201,7 @@ async fn get_stock(
 
 /// Sets the stock of a product to what was counted.
 #[utoipa::path(put, path = "/v1/inventory/{product_id}", tag = "inventory",
-    params(("product_id" = Uuid, Path)), request_body = CountDraft, security(("bearer" = [])),
+    params(("product_id" = Uuid, Path)), request_body = StockCountDraft, security(("bearer" = [])),
     responses(
         (status = OK, body = StockView, headers(("ETag" = String))),
         (status = UNAUTHORIZED, body = ProblemBody),
@@ -216,7 +216,7 @@ async fn put_stock(
     _staff: Staff,
     Path(product_id): Path<Uuid>,
     write: Write,
-    body: Result<Json<CountDraft>, Problem>,
+    body: Result<Json<StockCountDraft>, Problem>,
 ) -> Result<Answer<StockView>, Problem> {
     kept(&service, product_id).await?;
     let Json(draft) = body?;
@@ -226,7 +226,7 @@ async fn put_stock(
 
 /// Records goods that came in.
 #[utoipa::path(post, path = "/v1/inventory/{product_id}/additions", tag = "inventory",
-    params(("product_id" = Uuid, Path)), request_body = QuantityDraft, security(("bearer" = [])),
+    params(("product_id" = Uuid, Path)), request_body = StockChangeDraft, security(("bearer" = [])),
     responses(
         (status = OK, body = StockView, headers(("ETag" = String))),
         (status = UNAUTHORIZED, body = ProblemBody),
@@ -240,7 +240,7 @@ async fn post_addition(
     _staff: Staff,
     Path(product_id): Path<Uuid>,
     write: Write,
-    body: Result<Json<QuantityDraft>, Problem>,
+    body: Result<Json<StockChangeDraft>, Problem>,
 ) -> Result<Answer<StockView>, Problem> {
     kept(&service, product_id).await?;
     let Json(draft) = body?;
@@ -250,7 +250,7 @@ async fn post_addition(
 
 /// Records goods that were taken out.
 #[utoipa::path(post, path = "/v1/inventory/{product_id}/reductions", tag = "inventory",
-    params(("product_id" = Uuid, Path)), request_body = QuantityDraft, security(("bearer" = [])),
+    params(("product_id" = Uuid, Path)), request_body = StockChangeDraft, security(("bearer" = [])),
     responses(
         (status = OK, body = StockView, headers(("ETag" = String))),
         (status = UNAUTHORIZED, body = ProblemBody),
@@ -265,7 +265,7 @@ async fn post_reduction(
     _staff: Staff,
     Path(product_id): Path<Uuid>,
     write: Write,
-    body: Result<Json<QuantityDraft>, Problem>,
+    body: Result<Json<StockChangeDraft>, Problem>,
 ) -> Result<Answer<StockView>, Problem> {
     kept(&service, product_id).await?;
     let Json(draft) = body?;
@@ -374,12 +374,12 @@ mod tests {
     use super::*;
 
     fn counted(body: serde_json::Value) -> Result<(u32, Option<String>), serde_json::Value> {
-        let draft: CountDraft = serde_json::from_value(body).expect("the body can be read");
+        let draft: StockCountDraft = serde_json::from_value(body).expect("the body can be read");
         draft.check().map_err(|problem| json!(problem.errors()))
     }
 
     fn moved(body: serde_json::Value) -> Result<(u32, Option<String>), serde_json::Value> {
-        let draft: QuantityDraft = serde_json::from_value(body).expect("the body can be read");
+        let draft: StockChangeDraft = serde_json::from_value(body).expect("the body can be read");
         draft.check().map_err(|problem| json!(problem.errors()))
     }
 
