@@ -6,6 +6,7 @@ pub mod carts;
 pub mod catalog;
 pub(crate) mod executed;
 pub mod inventory;
+pub(crate) mod moments;
 pub mod notifications;
 pub mod orders;
 pub mod payments;

@@ -25,6 +25,7 @@ use crate::extract::{Json, Page, PageDraft, Path, Query};
 use crate::listing::Listed;
 use crate::problem::{Problem, ProblemBody};
 use crate::routes::executed::{Done, carry_out};
+use crate::routes::moments;
 use crate::service::{self, Answer, Write, engine, ok};
 use crate::services::OrdersService;
 
@@ -62,7 +63,7 @@ pub fn routes(service: OrdersService) -> OpenApiRouter {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ReadingDraft {
-    /// A moment (RFC 3339): the order as it was then.
+    /// A moment (RFC 3339), or a date: the order as it was then, or at the end of that day.
     as_of: Option<String>,
 }
 
@@ -136,7 +137,7 @@ async fn read_order(
 ) -> Result<Answer<OrderBody>, Problem> {
     let row = visible_row(&service, &caller, id).await?;
     let Query(reading) = reading?;
-    if let Some(moment) = reading.as_of.as_deref().map(history::moment).transpose()? {
+    if let Some(moment) = reading.as_of.as_deref().map(moments::as_of).transpose()? {
         return Ok(ok(history::as_of(&service, &id.to_string(), moment).await?));
     }
     let version = row.version;

@@ -136,16 +136,6 @@ pub(super) async fn as_of(
     OrderBody::of(details, created_at, version)
 }
 
-/// Reads `as_of`.
-///
-/// # Errors
-/// 422 when it is no time.
-pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, Problem> {
-    let time = DateTime::parse_from_rfc3339(text);
-    let wrong = "must be a time such as 2026-01-31T12:00:00Z";
-    time.map(|time| time.to_utc()).map_err(|_| Problem::invalid_field("as_of", wrong))
-}
-
 #[cfg(test)]
 mod tests {
     use aggregates::identifiers::{OrderId, ProductId, UserId};
@@ -183,12 +173,5 @@ mod tests {
             })
         );
         assert_eq!(what(&OrderEvent::OrderPaymentClosed).expect("it can be shown"), json!({}));
-    }
-
-    #[test]
-    fn a_moment_is_a_time_with_its_zone() {
-        let noon = moment("2026-01-31T14:00:00+02:00").expect("it is a time");
-        assert_eq!(noon.to_rfc3339(), "2026-01-31T12:00:00+00:00");
-        assert_eq!(moment("2026-01-31").expect_err("it is a date").status().as_u16(), 422);
     }
 }
