@@ -136,7 +136,7 @@ pub struct ReplayOptions {
     #[arg(long, value_name = "POSITION|TIME", conflicts_with = "verify")]
     pub to: Option<String>,
 
-    /// Drop the replaced tables at once, instead of keeping them until the next replay
+    /// Drop the tables that were replaced, now and before, instead of keeping them to go back to
     #[arg(long)]
     pub drop_old: bool,
 

@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::mail::{self, Messenger};
 use crate::passwords::Passwords;
 use crate::reads::ServiceReads;
+use crate::running::Running;
 use crate::service::{Reads, Surroundings};
 use crate::services::{
     CatalogService, InventoryService, NotificationsService, OrdersService, PaymentsService, UsersService, bus,
@@ -91,18 +92,22 @@ fn create_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// The logs of services, on the databases that were given. Databases on a shared server are made when they
+/// The logs of services, their `own` and those they `read`, on the databases that were given. Databases on a shared server are made when they
 /// are not there.
 ///
 /// # Errors
 /// In one sentence, when a URL is missing or wrong, or the server does not answer.
 pub async fn logs(
     urls: &DatabaseUrls,
-    services: &[Service],
+    own: &[Service],
+    read: &[Service],
     master_key: [u8; MASTER_KEY_BYTES],
 ) -> anyhow::Result<BTreeMap<&'static str, Log>> {
     let mut logs = BTreeMap::new();
-    for service in services {
+    for service in own.iter().chain(read) {
+        if logs.contains_key(service.name()) {
+            continue;
+        }
         let url = urls.url(*service).with_context(|| {
             format!(
                 "no database for {service}: set MART_DATABASE_URL (a server for all services) or \
@@ -113,7 +118,8 @@ pub async fn logs(
         if let Some(server) = urls.server().filter(|_| !urls.has_own(*service)) {
             create_database(server, &service.database()).await?;
         }
-        let log = Log::open(service.name(), url.expose_secret(), master_key)
+        let open = if own.contains(service) { Log::open } else { Log::open_for_reading };
+        let log = open(service.name(), url.expose_secret(), master_key)
             .with_context(|| format!("the database URL of {service} cannot be read"))?;
         logs.insert(service.name(), log);
     }
@@ -148,15 +154,33 @@ pub async fn migrate(logs: &BTreeMap<&'static str, Log>) -> anyhow::Result<()> {
 /// # Errors
 /// In one sentence, when it does not answer.
 pub async fn external_broker(bootstrap_servers: &str) -> anyhow::Result<Broker> {
-    let broker = Broker::new(BrokerConfig {
-        bootstrap_servers: bootstrap_servers.to_owned(),
-        embedded: false,
-        replication: 1,
-    });
+    answering_broker(bootstrap_servers, false).await
+}
+
+/// The broker that was given, or the one inside a mart that runs in the data folder.
+///
+/// # Errors
+/// As [`external_broker`].
+pub async fn broker_beside(given: Option<&str>, folder: &Path) -> anyhow::Result<Option<Broker>> {
+    if let Some(servers) = given {
+        return external_broker(servers).await.map(Some);
+    }
+    match Running::read(folder) {
+        Some(running) => answering_broker(&running.kafka_brokers, running.embedded_broker).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn answering_broker(bootstrap_servers: &str, embedded: bool) -> anyhow::Result<Broker> {
+    let bootstrap_servers = bootstrap_servers.to_owned();
+    let broker = Broker::new(BrokerConfig { bootstrap_servers, embedded, replication: 1 });
     let deadline = tokio::time::Instant::now() + BROKER_PATIENCE;
     while !broker.is_up().await {
         if tokio::time::Instant::now() >= deadline {
-            bail!("no kafka broker answers on {bootstrap_servers}: start it, or check MART_KAFKA_BROKERS");
+            bail!(
+                "no kafka broker answers on {}: start it, or check MART_KAFKA_BROKERS",
+                broker.config().bootstrap_servers
+            );
         }
     }
     Ok(broker)

@@ -18,6 +18,8 @@ pub struct Running {
     pub database_url: String,
     /// The broker it publishes to.
     pub kafka_brokers: String,
+    /// Whether that broker is part of it.
+    pub embedded_broker: bool,
 }
 
 impl Running {

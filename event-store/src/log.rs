@@ -13,7 +13,9 @@ use crate::signal::Signal;
 use crate::{Result, migrations};
 
 /// How many connections a log's pool holds at most, beside the committer's two and the listener's one.
-const POOL_CONNECTIONS: u32 = 8;
+const OWN_CONNECTIONS: u32 = 8;
+/// The same for a log that is only read, that of another service.
+const READING_CONNECTIONS: u32 = 2;
 
 /// After how long without use a pooled connection is tried before it is handed out.
 const PING_AFTER: Duration = Duration::from_secs(1);
@@ -49,10 +51,22 @@ impl Log {
     /// # Errors
     /// When the URL cannot be read.
     pub fn open(source: &str, url: &str, master_key: [u8; 32]) -> Result<Self> {
+        Self::open_with(source, url, master_key, OWN_CONNECTIONS)
+    }
+
+    /// Opens the log of another service, to be read: with fewer connections.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_for_reading(source: &str, url: &str, master_key: [u8; 32]) -> Result<Self> {
+        Self::open_with(source, url, master_key, READING_CONNECTIONS)
+    }
+
+    fn open_with(source: &str, url: &str, master_key: [u8; 32], connections: u32) -> Result<Self> {
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name(&format!("mart-{source}"));
         let database = PgPoolOptions::new()
-            .max_connections(POOL_CONNECTIONS)
+            .max_connections(connections)
             .acquire_timeout(Duration::from_secs(3))
             .idle_timeout(Duration::from_secs(60))
             .test_before_acquire(false)

@@ -211,7 +211,12 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
             // The connection broke: what was notified meanwhile is lost, so start over by looking.
             Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => inner.note_head(head_of(&inner.database).await?),
+            Err(_) => match head_of(&inner.database).await {
+                Ok(head) => inner.note_head(head),
+                // The database answers, but has not been migrated yet.
+                Err(crate::Error::Database(_)) => {}
+                Err(error) => return Err(error),
+            },
         }
     }
 }

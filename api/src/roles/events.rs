@@ -12,7 +12,6 @@ use crate::cli::{EventFilter, EventsCommand};
 use crate::config::Selection;
 use crate::open;
 use crate::roles::maintain::Maintenance;
-use crate::running::Running;
 
 /// How many events are read at once.
 const CHUNK_EVENTS: i64 = 1_000;
@@ -62,12 +61,9 @@ async fn follow(filter: &EventFilter) -> anyhow::Result<()> {
     let services = Selection::services(&filter.services);
     let maintenance = Maintenance::begin(&filter.storage, &services).await?;
     let folder = open::data_dir(&filter.storage)?;
-    let brokers = filter.broker.kafka_brokers.clone();
-    let brokers = brokers.or_else(|| Running::read(&folder).map(|running| running.kafka_brokers));
-    let Some(brokers) = brokers else {
+    let Some(broker) = open::broker_beside(filter.broker.kafka_brokers.as_deref(), &folder).await? else {
         bail!("no broker is known: start `mart up`, or set MART_KAFKA_BROKERS");
     };
-    let broker = open::external_broker(&brokers).await?;
     let logs: Vec<Log> = maintenance.sources.logs.values().cloned().collect();
     let names: Vec<&str> = logs.iter().map(Log::source).collect();
     let mut inbox = broker.listen(&names);
@@ -89,7 +85,7 @@ async fn follow(filter: &EventFilter) -> anyhow::Result<()> {
             seen.insert(index, head);
         }
     }
-    eprintln!("following {} on {brokers}; Ctrl-C ends", names.join(", "));
+    eprintln!("following {} on {}; Ctrl-C ends", names.join(", "), broker.config().bootstrap_servers);
     let reader = projections::event::reader();
     loop {
         let record = tokio::select! {

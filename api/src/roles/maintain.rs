@@ -34,7 +34,7 @@ impl Maintenance {
         let folder = open::data_dir(storage)?;
         let master_key = open::master_key(&folder)?;
         let databases = Databases::find(storage).await?;
-        let logs = open::logs(&databases.urls, services, master_key).await?;
+        let logs = open::logs(&databases.urls, &[], services, master_key).await?;
         Ok(Self { sources: Sources { logs, broker: None }, databases })
     }
 

@@ -15,7 +15,7 @@ use crate::contacts::LocalContacts;
 use crate::grpc::{self, UserAuthService};
 use crate::open::{self, Opening, Services};
 use crate::process::{self, Process};
-use crate::running::{Databases, Running};
+use crate::running::Databases;
 use crate::services::UsersService;
 use crate::{server, telemetry};
 
@@ -101,19 +101,14 @@ impl Opened {
         let folder = open::data_dir(&options.storage)?;
         let master_key = open::master_key(&folder)?;
         let databases = Databases::find(&options.storage).await?;
-        let logs = open::logs(&databases.urls, &open::with_sources(&wanted), master_key).await?;
+        let logs = open::logs(&databases.urls, &wanted, &open::with_sources(&wanted), master_key).await?;
         open::migrate(&logs).await?;
-        let brokers = options.broker.kafka_brokers.clone();
-        let brokers = brokers.or_else(|| Running::read(&folder).map(|running| running.kafka_brokers));
-        if brokers.is_none() {
+        let broker = open::broker_beside(options.broker.kafka_brokers.as_deref(), &folder).await?;
+        if broker.is_none() {
             tracing::warn!(
                 "no broker is given (MART_KAFKA_BROKERS): nothing is published, and logs are followed"
             );
         }
-        let broker = match brokers {
-            Some(servers) => Some(open::external_broker(&servers).await?),
-            None => None,
-        };
         Ok(Self { wanted, sources: Sources { logs, broker }, folder, databases })
     }
 

@@ -34,14 +34,18 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
         urls = urls.or_server(postgres.server_url());
         Some(postgres)
     };
-    let logs = open::logs(&urls, &Service::ALL, master_key).await?;
+    let logs = open::logs(&urls, &Service::ALL, &[], master_key).await?;
     open::migrate(&logs).await?;
     let (broker, embedded_broker) = broker(&options.broker).await?;
     let bootstrap = broker.config().bootstrap_servers.clone();
     if let (Some(server), Some(_)) = (urls.server(), &postgres) {
         use secrecy::ExposeSecret;
-        Running { database_url: server.expose_secret().to_owned(), kafka_brokers: bootstrap.clone() }
-            .tell(&folder)?;
+        Running {
+            database_url: server.expose_secret().to_owned(),
+            kafka_brokers: bootstrap.clone(),
+            embedded_broker: embedded_broker.is_some(),
+        }
+        .tell(&folder)?;
     }
 
     let sources = Sources { logs, broker: Some(broker) };
