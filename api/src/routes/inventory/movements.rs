@@ -1,7 +1,7 @@
 //! The journal of a stock item: everything that happened to it, from its own stream.
 
 use axum::extract::State;
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use event_store::{Recorded, feed};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use super::{item_id, opened};
 use crate::extract::{Page, Path, Query};
 use crate::listing::Listed;
 use crate::problem::{Problem, ProblemBody};
+use crate::routes::moments;
 use crate::routes::staff::Staff;
 use crate::service::{Answer, engine, ok};
 use crate::services::InventoryService;
@@ -96,7 +97,7 @@ pub(super) async fn list_movements(
 ) -> Result<Answer<Listed<MovementView>>, Problem> {
     opened(&service, product_id).await?;
     let Query(parameters) = parameters?;
-    let as_of = parameters.as_of.as_deref().map(moment).transpose()?;
+    let as_of = parameters.as_of.as_deref().map(moments::as_of).transpose()?;
     let page = Page::new(parameters.limit.as_deref(), parameters.cursor.as_deref())?;
     let after = page.cursor.as_ref().map(|cursor| cursor.key::<i64>()).transpose()?.unwrap_or(0);
     let (log, id, one_more) = (&service.surroundings.log, item_id(product_id), i64::from(page.limit) + 1);
@@ -107,22 +108,6 @@ pub(super) async fn list_movements(
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let rows = projections::Page::cut(events, limit, |event| event.sequence);
     Ok(ok(Listed::try_of(rows, |event| view(&event))?))
-}
-
-/// A time, or the last moment of a date.
-fn moment(text: &str) -> Result<DateTime<Utc>, Problem> {
-    // A `+` of an offset that was not escaped arrives as a space.
-    let text = text.replace(' ', "+");
-    if let Ok(time) = DateTime::parse_from_rfc3339(&text) {
-        return Ok(time.to_utc());
-    }
-    let next_day = text.parse::<NaiveDate>().ok().and_then(|date| date.succ_opt());
-    let end = next_day.and_then(|day| {
-        day.and_time(NaiveTime::MIN).and_utc().checked_sub_signed(chrono::TimeDelta::microseconds(1))
-    });
-    end.ok_or_else(|| {
-        Problem::invalid_field("as_of", "must be a time such as 2026-01-31T12:00:00Z, or a date")
-    })
 }
 
 fn view(recorded: &Recorded) -> Result<MovementView, Problem> {
@@ -235,17 +220,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_moment_is_a_time_or_the_end_of_a_date() {
-        let time = moment("2026-01-31T12:00:00 01:00").expect("it is a time");
-        assert_eq!(time.to_rfc3339(), "2026-01-31T11:00:00+00:00");
-        let end = moment("2026-01-31").expect("it is a date");
-        assert_eq!(end.to_rfc3339(), "2026-01-31T23:59:59.999999+00:00");
-        for wrong in ["", "yesterday", "2026-02-30", "2026-01-31T12:00:00", "+262142-12-31"] {
-            assert!(moment(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_movement_tells_what_happened_and_what_is_left() {
