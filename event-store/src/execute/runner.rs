@@ -346,17 +346,20 @@ fn settle<A: Aggregate>(
     let (mut broken, mut conflict) = (false, false);
     for one in decided {
         let Decided { mut pending, verdict, sequence, append, changes } = one;
-        if broken {
+        let outcome = append.map(|place| &outcomes[place]);
+        // What was decided on a lost state is a conflict to the log as well. All else stands, above all what
+        // it appended: decided anew, that would be done twice.
+        if broken && matches!(outcome, Some(Outcome::Conflict)) {
             retry.push(pending);
             continue;
         }
-        let answer = match append.map(|place| &outcomes[place]) {
+        let answer = match outcome {
             None => tell(id, verdict, sequence, 0, None),
             Some(Outcome::Appended { position, recorded_at, .. }) => {
                 tell(id, verdict, sequence, *position, Some(*recorded_at))
             }
             Some(Outcome::Duplicate(first)) => {
-                broken = changes;
+                broken |= changes;
                 let known =
                     pending.context.key.as_ref().is_some_and(|key| key.fingerprint == first.fingerprint);
                 if known {
@@ -373,7 +376,7 @@ fn settle<A: Aggregate>(
                 }
             }
             Some(Outcome::ClaimTaken { scope }) => {
-                broken = changes;
+                broken |= changes;
                 Err(ExecuteError::ClaimTaken { scope: scope.clone() })
             }
             Some(Outcome::Conflict) => {

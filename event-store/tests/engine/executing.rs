@@ -1,8 +1,10 @@
 //! The command bus: durable, dense, in order, idempotent, and right when processes race.
 
+use std::sync::Arc;
+
 use event_store::append::CommandKey;
 use event_store::{Context, ExecuteError, Target, feed};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use sqlx::Row;
 use uuid::Uuid;
 
@@ -312,4 +314,27 @@ async fn a_copy_of_a_command_for_a_version_finds_its_first_copy_although_that_mo
     for result in join_all(copies).await {
         assert_eq!(result.expect("the same answer for all").sequence, 2);
     }
+}
+
+// On one thread all of these are queued before the first is decided: they leave as one group.
+#[tokio::test]
+async fn a_command_behind_two_copies_of_a_refused_one_is_carried_out_once() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let id = new_id();
+    let command_id = Uuid::now_v7();
+    let copy = || {
+        let context =
+            Context { answer: Some(Arc::new(|_| Some("{}".to_owned()))), ..with_key(key(command_id, 1)) };
+        bus.execute(Target::Existing(id.clone()), AccountCommand::Withdraw { amount: 5 }, context)
+    };
+    let behind =
+        bus.execute(Target::Existing(id.clone()), AccountCommand::Deposit { amount: 1 }, Context::default());
+    let (copies, behind) = join(join_all([copy(), copy()]), behind).await;
+    assert!(matches!(copies[0], Err(ExecuteError::Refused(AccountError::Overdrawn { balance: 0 }))));
+    let second = copies[1].as_ref().expect("what the first copy left");
+    assert!(second.replayed.as_ref().is_some_and(|first| first.refused));
+    assert_eq!(behind.expect("accepted").sequence, 1);
+    assert_eq!(bus.load(&id).await.expect("loads").aggregate.deposits, 1);
+    assert_dense(&log).await;
 }
