@@ -1,5 +1,6 @@
 //! The rounds of one aggregate: take what is queued, decide it in order, append it as one group, answer.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,7 +134,13 @@ where
         let mut again = Vec::new();
         let mut spoilt = false;
         let mut round = round.into_iter();
+        let mut ids = HashSet::new();
         for pending in round.by_ref() {
+            // A copy finds what the first one left only when that is committed.
+            if pending.context.key.as_ref().is_some_and(|key| !ids.insert(key.command_id)) {
+                again.push(pending);
+                break;
+            }
             match decide(inner, id, &mut state, pending, certain, &mut group).await {
                 Ok((one, clean)) => {
                     certain &= !one.changes;

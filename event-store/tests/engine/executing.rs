@@ -298,7 +298,8 @@ async fn a_command_whose_effect_holds_writes_nothing() {
     assert_eq!(feed::head(log.database()).await.expect("a head"), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+// On one thread all of these are queued before the first is decided.
+#[tokio::test]
 async fn a_copy_of_a_command_for_a_version_finds_its_first_copy_although_that_moved_the_version() {
     let (_database, log) = log().await;
     let bus = bus(&log);
