@@ -144,9 +144,15 @@ where
             match decide(inner, id, &mut state, pending, certain, &mut group).await {
                 Ok((one, clean)) => {
                     certain &= !one.changes;
+                    let names = one.append.is_some_and(|place| !group[place].claims.is_empty());
                     decided.push(one);
                     if !clean {
                         spoilt = true;
+                        break;
+                    }
+                    // A group gives names up before it takes any: one taken by a command and given up by a
+                    // later one of the group would stay taken.
+                    if names {
                         break;
                     }
                 }

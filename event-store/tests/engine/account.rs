@@ -18,6 +18,7 @@ pub(crate) struct Account {
 #[derive(Debug, Clone)]
 pub(crate) enum AccountCommand {
     Open { owner: String },
+    HandOver { owner: String },
     Deposit { amount: i64 },
     Withdraw { amount: i64 },
     Keep,
@@ -26,6 +27,7 @@ pub(crate) enum AccountCommand {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum AccountEvent {
     AccountOpened { owner: Option<serde_json::Value> },
+    AccountHandedOver { owner: String },
     MoneyDeposited { amount: i64 },
     MoneyWithdrawn { amount: i64 },
 }
@@ -42,6 +44,7 @@ impl DomainEvent for AccountEvent {
     fn event_type(&self) -> String {
         match self {
             Self::AccountOpened { .. } => "AccountOpened",
+            Self::AccountHandedOver { .. } => "AccountHandedOver",
             Self::MoneyDeposited { .. } => "MoneyDeposited",
             Self::MoneyWithdrawn { .. } => "MoneyWithdrawn",
         }
@@ -71,6 +74,9 @@ impl Aggregate for Account {
             AccountCommand::Open { owner } => {
                 sink.write(AccountEvent::AccountOpened { owner: Some(owner.into()) }, self).await;
             }
+            AccountCommand::HandOver { owner } => {
+                sink.write(AccountEvent::AccountHandedOver { owner }, self).await;
+            }
             AccountCommand::Deposit { amount } => {
                 sink.write(AccountEvent::MoneyDeposited { amount }, self).await
             }
@@ -90,6 +96,7 @@ impl Aggregate for Account {
             AccountEvent::AccountOpened { owner } => {
                 self.owner = owner.and_then(|owner| owner.as_str().map(str::to_owned));
             }
+            AccountEvent::AccountHandedOver { owner } => self.owner = Some(owner),
             AccountEvent::MoneyDeposited { amount } => {
                 self.balance += amount;
                 self.deposits += 1;
@@ -99,14 +106,20 @@ impl Aggregate for Account {
     }
 }
 
+fn owner_claim(name: &str, take: bool) -> ClaimChange {
+    ClaimChange { scope: "owner", name: name.to_owned(), take }
+}
+
 pub(crate) fn behaviour() -> Behaviour<Account> {
     Behaviour {
-        claims: Some(|_, event| match event {
-            AccountEvent::AccountOpened { owner: Some(owner) } => vec![ClaimChange {
-                scope: "owner",
-                name: owner.as_str().unwrap_or_default().to_owned(),
-                take: true,
-            }],
+        claims: Some(|before, event| match event {
+            AccountEvent::AccountOpened { owner: Some(owner) } => {
+                vec![owner_claim(owner.as_str().unwrap_or_default(), true)]
+            }
+            AccountEvent::AccountHandedOver { owner } => vec![
+                owner_claim(before.owner.as_deref().unwrap_or_default(), false),
+                owner_claim(owner, true),
+            ],
             AccountEvent::AccountOpened { owner: None }
             | AccountEvent::MoneyDeposited { .. }
             | AccountEvent::MoneyWithdrawn { .. } => vec![],

@@ -339,3 +339,25 @@ async fn a_command_behind_two_copies_of_a_refused_one_is_carried_out_once() {
     assert_eq!(bus.load(&id).await.expect("loads").aggregate.deposits, 1);
     assert_dense(&log).await;
 }
+
+#[tokio::test]
+async fn a_name_taken_and_given_up_by_commands_of_one_group_is_free() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let id = new_id();
+    let open = |owner: &str| AccountCommand::Open { owner: owner.to_owned() };
+    bus.execute(Target::New(id.clone()), open("ann"), Context::default()).await.expect("accepted");
+    let hand_over = |owner: &str| {
+        let command = AccountCommand::HandOver { owner: owner.to_owned() };
+        bus.execute(Target::Existing(id.clone()), command, Context::default())
+    };
+    let results = join_all([hand_over("ben"), hand_over("cleo"), hand_over("ben"), hand_over("dora")]).await;
+    let versions: Vec<i64> = results.into_iter().map(|result| result.expect("accepted").sequence).collect();
+    assert_eq!(versions, [2, 3, 4, 5]);
+    for owner in ["ann", "ben", "cleo"] {
+        let opened = bus.execute(Target::New(new_id()), open(owner), Context::default()).await;
+        opened.unwrap_or_else(|error| panic!("{owner} owns nothing: {error}"));
+    }
+    let dora = bus.execute(Target::New(new_id()), open("dora"), Context::default()).await;
+    assert!(matches!(dora, Err(ExecuteError::ClaimTaken { .. })));
+}
