@@ -64,6 +64,14 @@ pub enum Done {
     Again(Duration),
 }
 
+/// A piece of work under lease. A timer that is due at another time by now was set anew meanwhile, or taken
+/// up by somebody else: whoever held it before leaves it alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lease {
+    id: Uuid,
+    until: DateTime<Utc>,
+}
+
 /// Sets timers.
 ///
 /// # Errors
@@ -113,8 +121,8 @@ where
     F: Future<Output = Done> + Send + 'static,
 {
     let handle = Arc::new(handle);
-    let mut running: JoinSet<(Uuid, Done)> = JoinSet::new();
-    let mut finished: Vec<Uuid> = Vec::new();
+    let mut running: JoinSet<(Lease, Done)> = JoinSet::new();
+    let mut finished: Vec<Lease> = Vec::new();
     let mut changes = log.signal().timers();
     loop {
         changes.mark_unchanged();
@@ -128,9 +136,9 @@ where
             match take(log.database(), queue, room as i64).await {
                 Ok(due) => {
                     let full = due.len() == room;
-                    for due in due {
-                        let (id, handle) = (due.id, Arc::clone(&handle));
-                        running.spawn(async move { (id, handle(due).await) });
+                    for (lease, due) in due {
+                        let handle = Arc::clone(&handle);
+                        running.spawn(async move { (lease, handle(due).await) });
                     }
                     if !full {
                         pause = next(log.database(), queue).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
@@ -151,12 +159,12 @@ where
     }
 }
 
-async fn take(database: &PgPool, queue: &str, room: i64) -> Result<Vec<Due>> {
+async fn take(database: &PgPool, queue: &str, room: i64) -> Result<Vec<(Lease, Due)>> {
     let rows = sqlx::query(
         "update event_store.timers set due_at = clock_timestamp() + make_interval(secs => $3), attempts = attempts + 1 \
          where id in (select id from event_store.timers where queue = $1 and due_at <= clock_timestamp() \
                       order by due_at limit $2 for update skip locked) \
-         returning id, command, attempts, clock_timestamp() as now",
+         returning id, due_at, command, attempts, clock_timestamp() as now",
     )
     .bind(queue)
     .bind(room)
@@ -165,12 +173,14 @@ async fn take(database: &PgPool, queue: &str, room: i64) -> Result<Vec<Due>> {
     .await?;
     rows.iter()
         .map(|row| {
-            Ok(Due {
-                id: row.try_get("id")?,
+            let lease = Lease { id: row.try_get("id")?, until: row.try_get("due_at")? };
+            let due = Due {
+                id: lease.id,
                 command: row.try_get("command")?,
                 attempts: row.try_get("attempts")?,
                 now: row.try_get("now")?,
-            })
+            };
+            Ok((lease, due))
         })
         .collect()
 }
@@ -185,25 +195,27 @@ async fn next(database: &PgPool, queue: &str) -> Result<Duration> {
     Ok(seconds.map_or(LOOK_AGAIN, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
 }
 
-type Ended = std::result::Result<(Uuid, Done), tokio::task::JoinError>;
+type Ended = std::result::Result<(Lease, Done), tokio::task::JoinError>;
 
-async fn settle(log: &Log, ended: Ended, finished: &mut Vec<Uuid>) {
+async fn settle(log: &Log, ended: Ended, finished: &mut Vec<Lease>) {
     // A piece of work that panicked is taken up again when its lease runs out.
-    let Ok((id, done)) = ended else { return };
+    let Ok((lease, done)) = ended else { return };
     let (pause, error) = match done {
-        Done::Finished => return finished.push(id),
+        Done::Finished => return finished.push(lease),
         Done::Again(pause) => (Some(pause), None),
         Done::Failed(error) => (None, Some(error)),
     };
     let postponed = sqlx::query(
         "update event_store.timers set last_error = $2, due_at = clock_timestamp() + make_interval(secs => \
-         coalesce($3, least($4 * power(2, least(attempts, 16) - 1), $5))) where id = $1",
+         coalesce($3, least($4 * power(2, least(attempts, 16) - 1), $5))) \
+         where id = $1 and due_at = $6",
     )
-    .bind(id)
+    .bind(lease.id)
     .bind(error)
     .bind(pause.map(|pause| pause.as_secs_f64()))
     .bind(FIRST_PAUSE.as_secs_f64())
     .bind(LONGEST_PAUSE.as_secs_f64())
+    .bind(lease.until)
     .execute(log.database())
     .await;
     if let Err(error) = postponed {
@@ -211,14 +223,20 @@ async fn settle(log: &Log, ended: Ended, finished: &mut Vec<Uuid>) {
     }
 }
 
-async fn flush(log: &Log, finished: &mut Vec<Uuid>) {
+async fn flush(log: &Log, finished: &mut Vec<Lease>) {
     if finished.is_empty() {
         return;
     }
-    let deleted = sqlx::query("delete from event_store.timers where id = any($1)")
-        .bind(&*finished)
-        .execute(log.database())
-        .await;
+    let (ids, leases): (Vec<Uuid>, Vec<DateTime<Utc>>) =
+        finished.iter().map(|lease| (lease.id, lease.until)).unzip();
+    let deleted = sqlx::query(
+        "delete from event_store.timers t using unnest($1::uuid[], $2::timestamptz[]) as f(id, until) \
+         where t.id = f.id and t.due_at = f.until",
+    )
+    .bind(ids)
+    .bind(leases)
+    .execute(log.database())
+    .await;
     match deleted {
         Ok(_) => finished.clear(),
         Err(error) => tracing::debug!(%error, "finished timers could not be deleted yet"),

@@ -80,3 +80,49 @@ async fn a_timer_goes_off_when_due_is_tried_again_after_a_failure_and_not_at_all
     assert_eq!(done, ["flaky", "now", "soon"]);
     assert_eq!(flaky.load(Ordering::SeqCst), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_set_anew_while_its_work_is_done_goes_off_again() {
+    let (_database, log) = log().await;
+    let mut transaction = log.database().begin().await.expect("begins");
+    timers::set(&mut transaction, &[timer("first", None)]).await.expect("set");
+    transaction.commit().await.expect("commits");
+
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(timers::work(
+        log.clone(),
+        "chores",
+        4,
+        {
+            let log = log.clone();
+            move |due| {
+                let (log, tell) = (log.clone(), tell.clone());
+                async move {
+                    if due.command == json!("first") {
+                        let again = Timer { command: json!("second"), ..timer("first", Some(300)) };
+                        let mut transaction = log.database().begin().await.expect("begins");
+                        timers::set(&mut transaction, &[again]).await.expect("set");
+                        transaction.commit().await.expect("commits");
+                    }
+                    tell.send(due.command).expect("somebody listens");
+                    Done::Finished
+                }
+            }
+        },
+        stop.clone(),
+    ));
+    let mut done = Vec::new();
+    for _ in 0..2 {
+        let next = tokio::time::timeout(Duration::from_secs(20), told.recv()).await;
+        done.extend(next.expect("both are done"));
+    }
+    stop.cancel();
+    worker.await.expect("the worker ends");
+    assert_eq!(done, [json!("first"), json!("second")]);
+    let left: i64 = sqlx::query_scalar("select count(*) from event_store.timers")
+        .fetch_one(log.database())
+        .await
+        .expect("counted");
+    assert_eq!(left, 0);
+}
