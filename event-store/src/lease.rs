@@ -111,10 +111,10 @@ impl Membership {
     /// # Errors
     /// When the database is unreachable; then the leases run out by themselves.
     pub async fn leave(self) -> Result<()> {
-        let prefix = format!("{}/%", self.group);
-        if let Ok(mut groups) = self.inner.groups.lock() {
-            groups.remove(&self.group);
+        if !self.retire() {
+            return Ok(());
         }
+        let prefix = format!("{}/%", self.group);
         sqlx::query("delete from event_store.leases where owner = $1 and name like $2")
             .bind(self.inner.owner)
             .bind(prefix)
@@ -122,13 +122,23 @@ impl Membership {
             .await?;
         Ok(())
     }
+
+    /// Ends the membership, unless somebody in this process has joined the group since: then the slots are
+    /// theirs. Says whether it did.
+    fn retire(&self) -> bool {
+        let Ok(mut groups) = self.inner.groups.lock() else { return false };
+        let ours =
+            groups.get(&self.group).is_some_and(|group| group.held.subscribe().same_channel(&self.held));
+        if ours {
+            groups.remove(&self.group);
+        }
+        ours
+    }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        if let Ok(mut groups) = self.inner.groups.lock() {
-            groups.remove(&self.group);
-        }
+        self.retire();
     }
 }
 

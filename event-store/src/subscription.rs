@@ -223,7 +223,8 @@ impl Subscription {
             }
             let mut lost = membership.held().clone();
             let ended = tokio::select! {
-                _ = lost.changed() => Ok(()),
+                // Another membership of this process has taken the place of this one.
+                changed = lost.changed() => if changed.is_err() { break } else { Ok(()) },
                 ended = self.follow(&slots, inbox.as_mut(), &stop) => ended,
             };
             if let Err(error) = ended {

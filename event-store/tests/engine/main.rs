@@ -5,6 +5,7 @@ mod appending;
 mod cqrs_es;
 mod executing;
 mod following;
+mod leasing;
 mod migrating;
 mod personal_data;
 mod timing;
