@@ -75,6 +75,7 @@ pub mod extract;
 pub mod gateway;
 pub mod grpc;
 pub mod headers;
+pub mod hearing;
 pub mod limits;
 pub mod listing;
 pub mod mail;

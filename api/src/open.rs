@@ -13,6 +13,10 @@ use projections::{Live, registry};
 use rand::RngCore;
 use secrecy::{ExposeSecret, SecretString};
 
+use aggregates::orders::checkout::Checkout;
+use aggregates::payments::settlement::Settlement;
+use aggregates::process::ProcessManager;
+
 use crate::arrivals::Arrivals;
 use crate::auth::local::LocalAuthenticator;
 use crate::auth::{Authenticator, Believing};
@@ -22,6 +26,7 @@ use crate::config::{
 use crate::contacts::{Contacts, LocalContacts};
 use crate::gateway::{Gateway, SimulatedGateway};
 use crate::grpc::{RemoteAuthenticator, RemoteContacts};
+use crate::hearing::Hearing;
 use crate::limits::Limits;
 use crate::mail::{self, Messenger};
 use crate::passwords::Passwords;
@@ -29,7 +34,8 @@ use crate::reads::ServiceReads;
 use crate::running::Running;
 use crate::service::{Reads, Surroundings};
 use crate::services::{
-    CatalogService, InventoryService, NotificationsService, OrdersService, PaymentsService, UsersService, bus,
+    CatalogService, InventoryService, NotificationsService, OrdersNearby, OrdersService, PaymentsService,
+    UsersService, bus,
 };
 use crate::tokens::Tokens;
 
@@ -318,13 +324,19 @@ pub fn services(opening: &Opening<'_>, wanted: &[Service]) -> anyhow::Result<Ser
     }
     if wants(Service::Payments) {
         let log = log(Service::Payments)?;
-        let orders = services.orders.as_ref().map(|orders| Arc::clone(&orders.surroundings.reads));
+        let orders_log =
+            logs.get(Service::Orders.name()).cloned().context("payments need the log of orders")?;
+        let orders = services.orders.as_ref().map(|orders| OrdersNearby {
+            checkout: Hearing::new(orders_log.clone(), Checkout::NAME, log.clone()),
+            reads: Arc::clone(&orders.surroundings.reads),
+        });
         services.payments = Some(PaymentsService {
             surroundings: around(&log),
             payments: bus(&log),
             listing: Live::new(log.clone()),
-            arrivals: Arrivals::start(log),
+            arrivals: Arrivals::start(log.clone()),
             gateway,
+            settlement: Hearing::new(log, Settlement::NAME, orders_log),
             orders,
         });
     }

@@ -26,6 +26,7 @@ use projections::users::UserDirectory;
 
 use crate::arrivals::Arrivals;
 use crate::gateway::Gateway;
+use crate::hearing::Hearing;
 use crate::limits::Limits;
 use crate::passwords::Passwords;
 use crate::service::{Reads, Surroundings};
@@ -111,9 +112,20 @@ pub struct PaymentsService {
     pub arrivals: Arrivals,
     /// The payment gateway.
     pub gateway: Arc<dyn Gateway>,
-    /// The read models of the orders service, where it runs in this process: an answer waits for them, so
-    /// that the order shows as paid right after.
-    pub orders: Option<Arc<dyn Reads>>,
+    /// Settlement, listening to orders.
+    pub settlement: Hearing,
+    /// The orders service, where it runs in this process: an answer waits for it, so that the order shows as
+    /// paid right after.
+    pub orders: Option<OrdersNearby>,
+}
+
+/// The orders service as a payment sees it.
+#[derive(Clone)]
+pub struct OrdersNearby {
+    /// Checkout, listening to payments.
+    pub checkout: Hearing,
+    /// The read models of orders.
+    pub reads: Arc<dyn Reads>,
 }
 
 /// Mail and text messages.

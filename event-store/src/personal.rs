@@ -68,11 +68,16 @@ impl PersonalKeys {
 
     /// Hashes a name for the claims table: the table must not tell e-mail addresses to whoever reads it.
     pub fn claim_key(&self, scope: &str, name: &str) -> Vec<u8> {
+        self.keyed_hash(scope, name.as_bytes())
+    }
+
+    /// Hashes something that must not be found again by trying: HMAC-SHA-256 with the master key.
+    pub fn keyed_hash(&self, scope: &str, content: &[u8]) -> Vec<u8> {
         let mut mac =
             <Hmac<Sha256> as Mac>::new_from_slice(self.master.as_slice()).expect("HMAC takes any key length");
         mac.update(scope.as_bytes());
         mac.update(&[0]);
-        mac.update(name.as_bytes());
+        mac.update(content);
         mac.finalize().into_bytes().to_vec()
     }
 

@@ -8,8 +8,6 @@ mod view;
 
 use axum::extract::State;
 use chrono::Utc;
-use event_store::event::partition_of;
-use event_store::read_your_writes::Place;
 use event_store::{Context, Target};
 use projections::live::TimeCursor;
 use projections::payments::payments::{find_payment, list_payments};
@@ -71,7 +69,7 @@ async fn pay_order(
 ) -> Result<Answer<PaymentBody>, Problem> {
     let account = attempt::payable(&service, &caller, order_id).await?;
     let paying = draft?.0.check(account.amount.currency, Utc::now().date_naive())?;
-    attempt::check_amount(&service, &account, paying.amount).await?;
+    attempt::check_amount(&account, paying.amount)?;
     attempt::pay(&service, &caller, OrderId(order_id), paying, &write).await
 }
 
@@ -149,9 +147,10 @@ async fn give(
 
 /// Waits, within bounds, until the orders service shows what happened to a payment, where it runs here.
 async fn heard_by_orders(service: &PaymentsService, id: &str, position: i64) -> Result<(), Problem> {
-    if let Some(orders) = &service.orders {
-        let place = Place { source: "payments".to_owned(), partition: Some(partition_of(id)), position };
-        orders.wait(&place, READ_WITHIN).await.map_err(engine)?;
+    if let Some(orders) = &service.orders
+        && orders.checkout.up_to(id, position, READ_WITHIN).await.map_err(engine)?
+    {
+        orders.reads.hear("orders", READ_WITHIN).await.map_err(engine)?;
     }
     Ok(())
 }

@@ -34,6 +34,8 @@ const KEPT_HEADERS: [HeaderName; 5] = [CONTENT_TYPE, LOCATION, ETAG, POSITION, R
 /// An answer as it is kept in the command row.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
+    /// Which copy of the request it is the answer to, so that equal answers are told apart.
+    copy: Uuid,
     status: u16,
     headers: BTreeMap<String, String>,
     body: String,
@@ -57,7 +59,7 @@ pub(super) async fn once(log: &Log, mut parts: Parts, body: Body, next: Next) ->
     let Ok(body) = axum::body::to_bytes(body, BODY_MAX_BYTES).await else {
         return Problem::from_status(StatusCode::PAYLOAD_TOO_LARGE).into_response();
     };
-    let key = command_key(&parts, &principal, &key, &body);
+    let key = command_key(log, &parts, &principal, &key, &body);
     match commands::find(log.database(), key.command_id).await {
         Err(error) => return engine(error).into_response(),
         Ok(Some(first)) if first.fingerprint != key.fingerprint => return reused(),
@@ -73,7 +75,8 @@ pub(super) async fn once(log: &Log, mut parts: Parts, body: Body, next: Next) ->
     keep(log, &key, response).await
 }
 
-fn command_key(parts: &Parts, principal: &str, key: &str, body: &Bytes) -> CommandKey {
+/// The fingerprint is keyed: a body may hold a card number, and its plain hash could be searched for.
+fn command_key(log: &Log, parts: &Parts, principal: &str, key: &str, body: &Bytes) -> CommandKey {
     let route = format!("{} {}", parts.method, parts.uri.path());
     let name = format!("{principal}\n{route}\n{key}");
     let mut hash = Sha256::new();
@@ -85,7 +88,7 @@ fn command_key(parts: &Parts, principal: &str, key: &str, body: &Bytes) -> Comma
     CommandKey {
         command_id: Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()),
         principal: principal.to_owned(),
-        fingerprint: hash.finalize().to_vec(),
+        fingerprint: log.personal().keyed_hash("request", &hash.finalize()),
         derived: false,
     }
 }
@@ -118,7 +121,9 @@ async fn keep(log: &Log, key: &CommandKey, response: Response) -> Response {
         .iter()
         .filter_map(|name| Some((name.to_string(), parts.headers.get(name)?.to_str().ok()?.to_owned())))
         .collect();
-    let kept = Kept { status: status.as_u16(), headers, body: String::from_utf8_lossy(&body).into_owned() };
+    let copy = Uuid::now_v7();
+    let kept =
+        Kept { copy, status: status.as_u16(), headers, body: String::from_utf8_lossy(&body).into_owned() };
     let offered = match serde_json::to_string(&kept) {
         Ok(offered) => offered,
         Err(error) => return Problem::internal(error).into_response(),

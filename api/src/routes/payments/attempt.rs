@@ -6,7 +6,6 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use event_store::Target;
 use event_store::execute::Loaded;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use aggregates::identifiers::{OrderId, PaymentId, UserId};
@@ -47,7 +46,8 @@ enum Progress {
     Undone,
 }
 
-/// The payment of an order that the caller may pay. An order that was placed a moment ago is waited for.
+/// The payment of an order that the caller may pay, as the order is now: one that was placed or changed a
+/// moment ago is waited for.
 ///
 /// # Errors
 /// 404 when there is none, or it is another user's.
@@ -57,33 +57,20 @@ pub(super) async fn payable(
     order_id: Uuid,
 ) -> Result<Account, Problem> {
     let id = PaymentId::of(OrderId(order_id)).to_string();
-    let deadline = Instant::now() + HEAR_WITHIN;
-    let mut payment = service.payments.load(&id).await.map_err(engine)?.aggregate;
-    if payment == Payment::Unopened {
-        service.surroundings.reads.hear("orders", HEAR_WITHIN).await.map_err(engine)?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        payment = wait_until(service, &id, left, |payment| *payment != Payment::Unopened).await?.aggregate;
-    }
+    service.settlement.all_of("order", &order_id.to_string(), HEAR_WITHIN).await.map_err(engine)?;
+    let payment = service.payments.load(&id).await.map_err(engine)?.aggregate;
     let account = payment.account().cloned();
     let may_pay = |account: &Account| account.user_id.0 == caller.user_id || caller.is_admin();
     account.filter(may_pay).ok_or_else(Problem::not_found)
 }
 
-/// Refuses an amount that is not the one due. An order that was changed a moment ago is waited for.
+/// Refuses an amount that is not the one due.
 ///
 /// # Errors
 /// 422 that names the amount.
-pub(super) async fn check_amount(
-    service: &PaymentsService,
-    account: &Account,
-    offered: Option<Money>,
-) -> Result<(), Problem> {
-    let Some(offered) = offered.filter(|offered| *offered != account.amount) else { return Ok(()) };
-    let id = PaymentId::of(account.order_id).to_string();
-    let due = |payment: &Payment| payment.account().map(|account| account.amount);
-    let waited = wait_until(service, &id, HEAR_WITHIN, |payment| due(payment) == Some(offered)).await?;
-    match due(&waited.aggregate) {
-        Some(due) if due != offered => Err(amount_mismatch(due)),
+pub(super) fn check_amount(account: &Account, offered: Option<Money>) -> Result<(), Problem> {
+    match offered {
+        Some(offered) if offered != account.amount => Err(amount_mismatch(account.amount)),
         Some(_) | None => Ok(()),
     }
 }
