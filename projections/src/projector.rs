@@ -113,6 +113,7 @@ impl<M: ReadModel> Subscriber for Projector<M> {
         let happened: Vec<Happened> =
             batch.iter().map(Happened::read).collect::<std::result::Result<_, _>>()?;
         let mut rows = Rows::<M>::default();
+        rows.reserve(transaction, &self.schema, happened.iter().flat_map(M::keys)).await?;
         rows.fetch(transaction, &self.schema, happened.iter().flat_map(M::keys)).await?;
         for happened in &happened {
             rows.fold(happened)?;

@@ -1,7 +1,8 @@
 //! What a read model is, and how its rows are read and written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use event_store::event::partition_of;
 use event_store::subscription::ApplyError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -88,6 +89,32 @@ impl<M: ReadModel> Default for Rows<M> {
 impl<M: ReadModel> Rows<M> {
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Keeps others from reading and writing the rows of `keys`, until the transaction ends.
+    ///
+    /// Events of several streams may concern one row, and processes share the partitions of a subscription:
+    /// without this the later of two writers would undo what the earlier one wrote. Rows that do not exist yet
+    /// cannot be locked; what is locked is the partition their key would have, which for a row of one stream
+    /// is a partition nobody else writes.
+    pub(crate) async fn reserve(
+        &self,
+        transaction: &mut PgConnection,
+        schema: &str,
+        keys: impl Iterator<Item = String>,
+    ) -> Result<(), ApplyError> {
+        let partitions: BTreeSet<i16> = keys.map(|key| partition_of(&key)).collect();
+        // In order, so that no two wait for each other.
+        let partitions: Vec<i16> = partitions.into_iter().collect();
+        sqlx::query(
+            "select pg_advisory_xact_lock(hashtextextended('rows ' || $1 || ' ' || partition, 0)) \
+             from unnest($2::smallint[]) as partition",
+        )
+        .bind(schema)
+        .bind(partitions)
+        .execute(transaction)
+        .await?;
+        Ok(())
     }
 
     /// Reads the rows of `keys` that are not here yet.

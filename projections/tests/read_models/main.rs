@@ -5,3 +5,4 @@ mod mart;
 mod mixing;
 mod ordering;
 mod rebuilding;
+mod sharing;
