@@ -1,7 +1,7 @@
 //! The generations of a read model: each stands in a schema of its own, one of them is live.
 
 use chrono::{DateTime, Utc};
-use event_store::{Log, Result};
+use event_store::{Error, Log, Result};
 use sqlx::{Executor, PgConnection, PgPool, Row};
 
 use crate::read_model::ReadModel;
@@ -171,14 +171,19 @@ pub(crate) async fn switch(log: &Log, generation: &Generation) -> Result<()> {
     .bind(&generation.name)
     .execute(&mut *transaction)
     .await?;
-    sqlx::query(
+    let switched = sqlx::query(
         "update event_store.read_models set status = 'live', changed_at = clock_timestamp() \
          where name = $1 and version = $2",
     )
     .bind(&generation.name)
     .bind(&generation.version)
     .execute(&mut *transaction)
-    .await?;
+    .await?
+    .rows_affected();
+    if switched != 1 {
+        // Whoever rebuilds next drops what is left of a rebuild that lost its lock with its connection.
+        return Err(Error::Malformed(format!("{} was dropped", generation.schema())));
+    }
     announce(&mut transaction).await?;
     transaction.commit().await?;
     Ok(())
@@ -213,4 +218,26 @@ pub async fn drop(database: &PgPool, generation: &Generation) -> Result<()> {
     announce(&mut transaction).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use embedded::testing;
+
+    use super::*;
+    use crate::orders::Customers;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_generation_that_was_dropped_cannot_take_the_place_of_the_live_one() {
+        let database = testing::database("generations").await;
+        let log = Log::open("orders", &database.url, [7; 32]).expect("the URL is good");
+        log.migrate().await.expect("the migrations apply");
+        let live_one = ensure::<Customers>(&log).await.expect("made");
+        let mut transaction = log.database().begin().await.expect("begins");
+        let built = create::<Customers>(&mut transaction, "building").await.expect("made");
+        transaction.commit().await.expect("commits");
+        super::drop(log.database(), &built).await.expect("dropped");
+        switch(&log, &built).await.expect_err("it is gone");
+        assert_eq!(live(log.database(), Customers::NAME).await.expect("answers"), Some(live_one));
+    }
 }
