@@ -1,0 +1,108 @@
+//! A broker of the test, and looking into topics.
+
+use std::time::Duration;
+
+use embedded::EmbeddedBroker;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::databases::SERVICES;
+
+/// How many partitions a topic of the mart has.
+pub const PARTITIONS: i32 = 12;
+/// How long a broker in this process may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a topic is listened to until it seems to have no more.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// The topic of a service.
+pub fn topic_of(service: &str) -> String {
+    format!("mart.{service}.events")
+}
+
+/// A broker with the topics of the mart.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn broker() -> EmbeddedBroker {
+    let broker = EmbeddedBroker::start(None).expect("a broker can be started");
+    for service in SERVICES {
+        broker.create_topic(&topic_of(service), PARTITIONS).expect("the topic is new");
+    }
+    broker
+}
+
+/// A record as it is on a topic.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// On which partition.
+    pub partition: i32,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// The headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// All records of a topic.
+///
+/// # Panics
+/// When the broker does not answer.
+pub fn read(bootstrap_servers: &str, topic: &str) -> Vec<Record> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap_servers)
+        .set("group.id", "acceptance")
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("the settings are right");
+    let mut partitions = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        partitions.add_partition_offset(topic, partition, Offset::Beginning).expect("the offset is right");
+    }
+    consumer.assign(&partitions).expect("partitions can be assigned");
+    let mut records = Vec::new();
+    let mut patience = PATIENCE;
+    while let Some(polled) = consumer.poll(patience) {
+        let message = polled.expect("the broker answers");
+        let headers = message
+            .headers()
+            .into_iter()
+            .flat_map(Headers::iter)
+            .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()));
+        records.push(Record {
+            partition: message.partition(),
+            key: message.key().unwrap_or_default().to_vec(),
+            payload: message.payload().unwrap_or_default().to_vec(),
+            headers: headers.collect(),
+        });
+        patience = SILENCE;
+    }
+    records
+}
+
+/// Puts records on a topic, as anybody could who reaches the broker.
+///
+/// # Panics
+/// When the broker does not take them.
+pub fn write(bootstrap_servers: &str, topic: &str, records: &[Record]) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap_servers)
+        .create()
+        .expect("the settings are right");
+    for record in records {
+        let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(rdkafka::message::Header { key, value: Some(value) })
+        });
+        let sent = BaseRecord::to(topic)
+            .partition(record.partition)
+            .key(&record.key)
+            .payload(&record.payload)
+            .headers(headers);
+        producer.send(sent).map_err(|(error, _)| error).expect("the record is taken");
+    }
+    producer.flush(PATIENCE).expect("the broker takes the records");
+}

@@ -1,0 +1,45 @@
+//! Secrets are in no table, topic or log (B08, B09, B32).
+
+use features::databases::SERVICES;
+use features::shop::{GOOD_CARD, customer, order, pay, product, registration, unique};
+use features::{TestMart, topics};
+use serde_json::json;
+
+#[tokio::test]
+async fn card_numbers_passwords_and_tokens_are_kept_nowhere() {
+    let mart = TestMart::shared().await;
+    let password = unique("Secret9pass");
+    let mut body = registration(&unique("carol"));
+    body["password"] = json!(password);
+    drop(mart.client().post("/v1/users").json(&body).await.is(201));
+    let log_in = json!({"username": body["email"], "password": password});
+    let tokens = mart.client().post("/v1/auth/login").json(&log_in).await.is(200);
+    let (access, refresh) = (tokens.text_of("access_token"), tokens.text_of("refresh_token"));
+
+    let (ann, id) = tokio::join!(customer(mart), product(mart, "1.00", 5));
+    let order = order(&ann, &id, 1).await.is(201).text_of("id");
+    drop(pay(&ann, &order, GOOD_CARD).await.is(200));
+
+    let kafka = mart.kafka();
+    let published = tokio::task::spawn_blocking(move || {
+        let records = SERVICES.iter().flat_map(|service| topics::read(&kafka, &topics::topic_of(service)));
+        records.map(|record| String::from_utf8_lossy(&record.payload).into_owned()).collect::<String>()
+    });
+    let published = published.await.expect("topics can be read");
+    assert!(published.contains(order.as_str()), "the order was published");
+    let kept = mart.databases().dump().await;
+    assert!(kept.contains(order.as_str()), "the order was stored");
+    let grouped = "4242 4242 4242 4242";
+    for secret in [GOOD_CARD, grouped, password.as_str(), access.as_str(), refresh.as_str()] {
+        let hexadecimal: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for form in [secret, hexadecimal.as_str()] {
+            assert!(!kept.contains(form), "a database holds {form}");
+            assert!(!mart.log().contains(form), "the log holds {form}");
+            assert!(!published.contains(form), "a topic holds {form}");
+        }
+    }
+    // Personal data is published to nobody, and kept under the person's key only.
+    let email = body["email"].as_str().expect("it is a text");
+    assert!(!mart.log().contains(email), "the log holds an e-mail address");
+    assert!(!published.contains(email), "a topic holds an e-mail address");
+}
