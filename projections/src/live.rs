@@ -84,6 +84,7 @@ impl<M: ReadModel> Live<M> {
     /// # Errors
     /// When the database is unreachable.
     pub async fn generation(&self) -> Result<Generation> {
+        let mut seen = None;
         if let Ok(mut current) = self.current.lock() {
             if current.changes.has_changed().unwrap_or(true) {
                 current.changes.mark_unchanged();
@@ -92,12 +93,16 @@ impl<M: ReadModel> Live<M> {
             if let Some(generation) = &current.generation {
                 return Ok(generation.clone());
             }
+            seen = Some(*current.changes.borrow());
         }
         let generation = match generations::live(self.log.database(), M::NAME).await? {
             Some(generation) => generation,
             None => generations::ensure::<M>(&self.log).await?,
         };
-        if let Ok(mut current) = self.current.lock() {
+        // What was looked up before a switch must not be remembered after it: nothing would correct it.
+        if let Ok(mut current) = self.current.lock()
+            && seen == Some(*current.changes.borrow())
+        {
             current.generation = Some(generation.clone());
         }
         Ok(generation)
@@ -168,4 +173,36 @@ impl<M: ReadModel> Live<M> {
 
 fn unreadable<M: ReadModel>(source: serde_json::Error) -> Error {
     Error::Decode { what: format!("a row of {}", M::NAME), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use embedded::testing;
+
+    use super::*;
+    use crate::orders::Customers;
+
+    #[tokio::test]
+    async fn a_look_that_began_before_a_switch_is_not_remembered_after_it() {
+        let database = testing::database("live").await;
+        let log = Log::open("orders", &database.url, [7; 32]).expect("the URL is good");
+        log.migrate().await.expect("the migrations apply");
+        // Any change after this one is the switch.
+        let mut changes = log.signal().read_models();
+        generations::ensure::<Customers>(&log).await.expect("made");
+        let mut transaction = log.database().begin().await.expect("begins");
+        let built = generations::create::<Customers>(&mut transaction, "building").await.expect("made");
+        transaction.commit().await.expect("commits");
+        while tokio::time::timeout(Duration::from_millis(500), changes.changed()).await.is_ok() {}
+        Live::<Customers>::new(log.clone()).generation().await.expect("prepares the statement");
+
+        let live = Live::<Customers>::new(log.clone());
+        let mut early = Box::pin(live.generation());
+        assert!(futures::poll!(&mut early).is_pending(), "it has asked the database");
+        generations::switch(&log, &built).await.expect("switches");
+        changes.changed().await.expect("notified");
+        live.generation().await.expect("answers");
+        early.await.expect("answers");
+        assert_eq!(live.generation().await.expect("answers").version, built.version);
+    }
 }
