@@ -1,6 +1,7 @@
 # What one does with the mart. `make` alone prints this list.
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
 .PHONY: help prepare up test lint bench clean
 
@@ -19,7 +20,7 @@ lint: prepare ## Format and lints
 
 test: lint ## Everything: format, lints, unit, property, integration and acceptance tests
 	$(CARGO) build --workspace --all-targets
-	$(CARGO) run --quiet -p embedded --bin with-postgres -- $(CARGO) test --workspace
+	MART_BIN=$(TARGET)/debug/mart $(TARGET)/debug/with-postgres $(CARGO) test --workspace
 
 bench: prepare ## Measure the engine beside postgres-es and pgbench
 	$(CARGO) bench -p event-store --bench commands
