@@ -215,6 +215,8 @@ impl Broker {
     pub(crate) fn producer(&self) -> Result<Arc<ThreadedProducer<Reports>>> {
         if let Ok(producer) = self.inner.producer.read()
             && let Some(producer) = producer.as_ref()
+            // One that failed for good refuses everything, whether or not anybody was left to give it up.
+            && producer.client().fatal_error().is_none()
         {
             return Ok(Arc::clone(producer));
         }
@@ -239,13 +241,15 @@ impl Broker {
         Ok(made)
     }
 
-    /// Gives up the producer after a fatal error, with all that it has queued; the next call makes another.
-    pub(crate) fn renew_producer(&self) {
+    /// Gives up a producer after a delivery error, with all that it has queued; the next call makes another.
+    /// One that has taken its place by now is left alone: others already publish through it.
+    pub(crate) fn give_up(&self, failed: &Arc<ThreadedProducer<Reports>>) {
         if let Ok(mut producer) = self.inner.producer.write()
-            && let Some(old) = producer.take()
+            && producer.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed))
         {
-            old.purge(PurgeConfig::default().queue().inflight());
+            *producer = None;
         }
+        failed.purge(PurgeConfig::default().queue().inflight());
     }
 
     /// Sends a record; its fate is reported to `delivery`. Gives the record back when the queue is full.
@@ -392,4 +396,51 @@ fn incoming(message: &BorrowedMessage<'_>) -> Option<Incoming> {
         previous: number(HEADER_PREVIOUS)?,
         payload: Bytes::copy_from_slice(message.payload()?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use embedded::EmbeddedBroker;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+
+    fn broker(bootstrap_servers: String) -> Broker {
+        Broker::new(BrokerConfig { bootstrap_servers, embedded: true, replication: 1 })
+    }
+
+    #[test]
+    fn giving_up_a_producer_spares_the_one_that_took_its_place() {
+        let broker = broker("127.0.0.1:1".to_owned());
+        let failed = broker.producer().expect("made");
+        broker.give_up(&failed);
+        let next = broker.producer().expect("made");
+        broker.give_up(&failed);
+        assert!(Arc::ptr_eq(&next, &broker.producer().expect("kept")));
+    }
+
+    #[tokio::test]
+    async fn a_producer_that_failed_for_good_is_replaced_although_nobody_gave_it_up() {
+        let kafka = EmbeddedBroker::start(None).expect("starts");
+        let topic = topic_of("accounts");
+        kafka.create_topic(&topic, i32::from(PARTITIONS)).expect("made");
+        let broker = broker(kafka.bootstrap_servers());
+        let failed = broker.producer().expect("made");
+        let (report, mut reports) = mpsc::unbounded_channel();
+        let send = |position| {
+            let delivery = Box::new(Delivery { position, report: report.clone() });
+            Broker::send(&failed, &topic, 0, "key", b"payload", OwnedHeaders::new(), delivery)
+                .expect("queued");
+        };
+        send(1);
+        assert!(reports.recv().await.expect("reported").error.is_none());
+        kafka.request_errors(
+            RDKafkaApiKey::Produce,
+            &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER],
+        );
+        send(2);
+        assert!(reports.recv().await.expect("reported").error.is_some());
+        assert!(failed.client().fatal_error().is_some(), "it has failed for good");
+        assert!(!Arc::ptr_eq(&failed, &broker.producer().expect("made")));
+    }
 }

@@ -13,11 +13,12 @@ use bytes::Bytes;
 use chrono::SecondsFormat;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::ThreadedProducer;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, Delivery, HEADER_POSITION, HEADER_PREVIOUS, Report, topic_of};
+use crate::broker::{Broker, Delivery, HEADER_POSITION, HEADER_PREVIOUS, Report, Reports, topic_of};
 use crate::log::Log;
 use crate::{Error, PARTITIONS, Recorded, Result, feed};
 
@@ -103,7 +104,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
     let mut stored_at = Instant::now();
     loop {
         while let Ok(report) = reports.try_recv() {
-            progress.note(report, broker)?;
+            progress.note(report, broker, &producer)?;
         }
         if progress.moved() && (stored_at.elapsed() >= STORED_EVERY || progress.acknowledged == next) {
             if !progress.store(log).await? {
@@ -135,7 +136,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
         }
         let pause = if progress.moved() { STORED_EVERY } else { LOOK_AGAIN };
         tokio::select! {
-            Some(report) = reports.recv() => progress.note(report, broker)?,
+            Some(report) = reports.recv() => progress.note(report, broker, &producer)?,
             changed = head.changed(), if room > 0 => changed.map_err(|_| Error::ShuttingDown)?,
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled(), if !stop.is_cancelled() => {}
@@ -144,7 +145,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
 }
 
 async fn send(
-    producer: &rdkafka::producer::ThreadedProducer<crate::broker::Reports>,
+    producer: &ThreadedProducer<Reports>,
     topic: &str,
     event: &Recorded,
     published: &Published,
@@ -221,10 +222,15 @@ impl Progress {
         Ok(Self { source: log.source().to_owned(), stored, acknowledged: stored, ahead: BTreeSet::new() })
     }
 
-    fn note(&mut self, report: Report, broker: &Broker) -> Result<()> {
+    fn note(
+        &mut self,
+        report: Report,
+        broker: &Broker,
+        producer: &Arc<ThreadedProducer<Reports>>,
+    ) -> Result<()> {
         if let Some(error) = report.error {
             // What is still queued behind the failed record must not pass it.
-            broker.renew_producer();
+            broker.give_up(producer);
             return Err(error.into());
         }
         self.ahead.insert(report.position);
