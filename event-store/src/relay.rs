@@ -30,6 +30,8 @@ const UNACKNOWLEDGED_EVENTS: i64 = 20_000;
 const STORED_EVERY: Duration = Duration::from_millis(100);
 /// How long the relay waits for a notification before it looks for itself.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a relay that is to stop waits for the acknowledgements of a broker that may be down.
+const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 /// How long it pauses after a failure.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -102,6 +104,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
     let mut head = log.signal().head();
     let mut next = progress.stored;
     let mut stored_at = Instant::now();
+    let mut drained_by = None;
     loop {
         while let Ok(report) = reports.try_recv() {
             progress.note(report, broker, &producer)?;
@@ -131,8 +134,12 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
         if !events.is_empty() {
             continue;
         }
-        if stop.is_cancelled() && progress.acknowledged == next {
-            return Ok(());
+        if stop.is_cancelled() {
+            // What is not acknowledged by then is sent again by whoever relays next.
+            let until = *drained_by.get_or_insert_with(|| Instant::now() + DRAINED_WITHIN);
+            if progress.acknowledged == next || Instant::now() >= until {
+                return Ok(());
+            }
         }
         let pause = if progress.moved() { STORED_EVERY } else { LOOK_AGAIN };
         tokio::select! {

@@ -333,3 +333,19 @@ async fn an_event_that_cannot_be_applied_is_parked_with_its_stream_and_put_back_
     stop.cancel();
     follower.await.expect("the subscription ends");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_stops_although_no_broker_answers() {
+    let (_database, log) = log().await;
+    bus(&log)
+        .execute(Target::New(new_id()), AccountCommand::Deposit { amount: 1 }, Context::default())
+        .await
+        .expect("accepted");
+    let nobody = BrokerConfig { bootstrap_servers: "127.0.0.1:1".to_owned(), embedded: true, replication: 1 };
+    let stop = CancellationToken::new();
+    let mut relay = tokio::spawn(relay::run(log.clone(), Broker::new(nobody), encoder(), stop.clone()));
+    let early = tokio::time::timeout(Duration::from_secs(2), &mut relay).await;
+    assert!(early.is_err(), "it goes on trying");
+    stop.cancel();
+    tokio::time::timeout(PATIENCE, relay).await.expect("in time").expect("it ends");
+}
