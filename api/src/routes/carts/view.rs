@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use aggregates::carts::CartLine;
-use aggregates::money::{Currency, Money, MoneyError};
+use aggregates::money::{Currency, Money};
 
 use crate::problem::Problem;
 use crate::routes::amounts::money;
@@ -22,7 +22,8 @@ pub struct CartBody {
     pub user_id: Uuid,
     /// What is in it, in the order it was added.
     pub items: Vec<CartItemBody>,
-    /// What all of it costs now; `null` when its products have come to have prices in different currencies.
+    /// What all of it costs now; `null` when its products have come to have prices that do not add up: in
+    /// different currencies, or too large.
     #[schema(example = "2999.97")]
     pub total: Option<String>,
     /// In which currency.
@@ -77,19 +78,19 @@ fn priced(
     prices: &BTreeMap<Uuid, PriceRow>,
 ) -> Result<CartBody, Problem> {
     let mut sum: Option<Money> = None;
-    let mut mixed = false;
+    let mut adds_up = true;
     let mut items = Vec::with_capacity(lines.len());
     for line in lines {
         let row = prices.get(&line.product_id.0);
         let unit_price = row.map(|row| money(row.price_minor, &row.currency)).transpose()?;
-        let multiplied = unit_price.map(|price| price.checked_multiply(line.quantity));
-        let line_total = multiplied.transpose().map_err(Problem::internal)?;
+        let multiplied = unit_price.map(|price| price.checked_multiply(line.quantity)).transpose();
+        adds_up &= multiplied.is_ok();
+        let line_total = multiplied.unwrap_or_default();
         if let Some(line_total) = line_total {
             let before = sum.unwrap_or_else(|| Money::zero(line_total.currency));
             match before.checked_add(line_total) {
                 Ok(after) => sum = Some(after),
-                Err(MoneyError::MixedCurrencies) => mixed = true,
-                Err(error) => return Err(Problem::internal(error)),
+                Err(_) => adds_up = false,
             }
         }
         items.push(CartItemBody {
@@ -102,7 +103,7 @@ fn priced(
         });
     }
     let sum = sum.unwrap_or_else(|| Money::zero(Currency::USD));
-    let total = (!mixed).then(|| sum.to_string());
+    let total = adds_up.then(|| sum.to_string());
     Ok(CartBody { user_id, items, total, currency: sum.currency.code().to_owned(), version })
 }
 
@@ -171,5 +172,13 @@ mod tests {
         let cart = priced(USER, &[line(7, 1), line(8, 1), line(9, 1)], 4, &rows).expect("it can be shown");
         assert_eq!((cart.total, cart.currency.as_str()), (None, "EUR"));
         assert_eq!((&cart.items[2].name, &cart.items[2].unit_price), (&None, &None));
+    }
+
+    #[test]
+    fn a_cart_of_prices_beyond_all_measure_can_be_read() {
+        let rows = prices(&[(7, i64::MAX, "USD"), (8, i64::MAX, "USD")]);
+        let cart = priced(USER, &[line(7, 2), line(8, 1)], 4, &rows).expect("it can be shown");
+        assert_eq!((cart.total, &cart.items[0].line_total), (None, &None));
+        assert!(cart.items[1].line_total.is_some());
     }
 }

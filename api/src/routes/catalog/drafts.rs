@@ -21,6 +21,8 @@ const IMAGE_MAX_CHARS: usize = 2_000;
 const LABELS_MAX: usize = 50;
 /// The most pieces a product can be listed with.
 const OPENING_STOCK_MAX: i64 = 1_000_000_000;
+/// The highest price, in minor units: orders and sales of any size can still be added up.
+const PRICE_MAX_MINOR: i64 = 999_999_999_999;
 /// What a product that is replaced without a country of origin gets, as one that is listed without.
 const DEFAULT_COUNTRY_OF_ORIGIN: &str = "Not defined";
 
@@ -250,7 +252,11 @@ fn places(currency: Currency) -> u32 {
 
 fn checked_amount(value: &Decimal, places: u32) -> Result<i64, String> {
     let minor = value.minor(places)?;
-    if minor < 0 { Err("must be greater than or equal to 0".to_owned()) } else { Ok(minor) }
+    match minor {
+        ..0 => Err("must be greater than or equal to 0".to_owned()),
+        0..=PRICE_MAX_MINOR => Ok(minor),
+        _ => Err("is too large".to_owned()),
+    }
 }
 
 fn checked_categories(check: &mut Check, field: Field<Vec<String>>) -> Option<Option<Vec<String>>> {
@@ -329,6 +335,9 @@ mod tests {
         assert_eq!(errors, json!({"price": ["must have at most 0 decimal places"]}));
         let errors = refused(draft(json!({"name": "Tea", "price": "-0.01"})).list());
         assert_eq!(errors, json!({"price": ["must be greater than or equal to 0"]}));
+        assert!(draft(json!({"name": "Tea", "price": "9999999999.99"})).list().is_ok());
+        let errors = refused(draft(json!({"name": "Tea", "price": "10000000000"})).list());
+        assert_eq!(errors, json!({"price": ["is too large"]}));
     }
 
     #[test]
