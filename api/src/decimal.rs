@@ -6,7 +6,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-/// The text of a decimal number, exactly as it was sent.
+/// The largest exponent of a number, either way: an amount in 64 bits has 19 digits.
+const EXPONENT_MAX: i32 = 40;
+
+/// The text of a decimal number, exactly as it was sent; an exponent, which JSON numbers may have, is written out.
 #[derive(Debug, Clone, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String, example = "999.99")]
 pub struct Decimal(String);
@@ -54,10 +57,26 @@ impl<'de> Deserialize<'de> for Decimal {
         let text = raw.get();
         match text.bytes().next() {
             Some(b'"') => serde_json::from_str(text).map(Self).map_err(D::Error::custom),
-            Some(b'-' | b'0'..=b'9') => Ok(Self(text.to_owned())),
+            Some(b'-' | b'0'..=b'9') => Ok(Self(without_exponent(text).unwrap_or_else(|| text.to_owned()))),
             _ => Err(D::Error::custom("invalid type, expected a decimal number")),
         }
     }
+}
+
+/// `1.5e3` as `1500`; nothing for a number that has no exponent, or one that no amount needs.
+fn without_exponent(number: &str) -> Option<String> {
+    let (mantissa, exponent) = number.split_once(['e', 'E'])?;
+    let exponent = exponent.parse::<i32>().ok().filter(|exponent| exponent.abs() <= EXPONENT_MAX)?;
+    let (sign, digits) = mantissa.strip_prefix('-').map_or(("", mantissa), |digits| ("-", digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let point = i32::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    let before = "0".repeat(usize::try_from(1 - point).unwrap_or(0));
+    let digits = format!("{before}{whole}{fraction}");
+    let point = usize::try_from(point.max(1)).ok()?;
+    let after = "0".repeat(point.saturating_sub(digits.len()));
+    let digits = format!("{digits}{after}");
+    let (whole, fraction) = digits.split_at(point);
+    Some(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
 }
 
 /// The text of an amount in units of 10^-`places`: 99,999 with 2 places is `999.99`.
@@ -85,13 +104,23 @@ mod tests {
         assert_eq!(read("2.0"), Ok(200));
         assert_eq!(read("-0.05"), Ok(-5));
         assert_eq!(read("90071992547409.93"), Ok(9_007_199_254_740_993));
+        for (number, minor) in [
+            ("1e3", 100_000),
+            ("1.25E+1", 1_250),
+            ("-5e-2", -5),
+            ("12345e-2", 12_345),
+            ("0e9", 0),
+            ("1.5e0", 150),
+        ] {
+            assert_eq!(read(number), Ok(minor), "{number}");
+        }
     }
 
     #[test]
     fn what_is_no_amount_is_refused() {
         for json in [
-            "\"\"", "\"1.\"", "\".5\"", "\"1e5\"", "1e5", "\"+1\"", "\"1,50\"", "\" 1\"", "true", "null",
-            "[]",
+            "\"\"", "\"1.\"", "\".5\"", "\"1e5\"", "1e400", "1e-9", "\"+1\"", "\"1,50\"", "\" 1\"", "true",
+            "null", "[]",
         ] {
             assert!(read(json).is_err(), "{json}");
         }
