@@ -17,6 +17,7 @@ use crate::listing::Listed;
 use crate::problem::{Problem, ProblemBody};
 use crate::service::{Answer, Write, no_content, ok};
 use crate::services::UsersService;
+use crate::text;
 
 /// A log-in that goes on.
 #[derive(Serialize, ToSchema)]
@@ -94,10 +95,12 @@ fn living(
 pub(super) async fn end_session(
     State(service): State<UsersService>,
     caller: Caller,
-    Path((user, session_id)): Path<(String, Uuid)>,
+    Path((user, session)): Path<(String, String)>,
     write: Write,
 ) -> Result<Answer<()>, Problem> {
     let user_id = allowed(&caller, &user)?;
+    // Read only now: 403 goes before the 404 of an id that names nothing.
+    let session_id = text::uuid(&session).map_err(|_| Problem::not_found())?;
     let command = UserCommand::EndSession { session_id: SessionId(session_id) };
     let target = Target::Existing(user_id.to_string());
     let done = carry_out(&service, target, command, write.context()).await?;
