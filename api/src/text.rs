@@ -55,6 +55,18 @@ pub fn lines(value: &str, length: RangeInclusive<usize>) -> Result<String, Strin
     Ok(normal)
 }
 
+/// A postal address: several lines without what could make it look like another one.
+///
+/// # Errors
+/// What is wrong, for the client.
+pub fn address(value: &str, length: RangeInclusive<usize>) -> Result<String, String> {
+    let normal = lines(value, length)?;
+    for part in normal.split(['\r', '\n']) {
+        line(part, 0..=usize::MAX)?;
+    }
+    Ok(normal)
+}
+
 /// An e-mail address: something, one `@`, a domain with a dot.
 ///
 /// # Errors
@@ -251,6 +263,14 @@ mod tests {
     fn several_lines_are_taken_without_nul() {
         assert_eq!(lines("a\n\tb", 1..=10), Ok("a\n\tb".to_owned()));
         assert!(lines("a\0b", 1..=10).is_err());
+    }
+
+    #[test]
+    fn an_address_has_lines_and_nothing_else_that_is_not_seen() {
+        assert_eq!(address("Ann\r\nStreet 1\nTown", 1..=50), Ok("Ann\r\nStreet 1\nTown".to_owned()));
+        for text in ["a\u{202e}b", "a\n\u{7f}", "a\tb", "a\0b", "\n", ""] {
+            assert!(address(text, 1..=50).is_err(), "{text:?}");
+        }
     }
 
     #[test]

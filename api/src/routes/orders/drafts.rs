@@ -155,7 +155,7 @@ impl ReturnDraft {
 
 /// Where something goes.
 pub(crate) fn address(value: String) -> Result<String, String> {
-    text::lines(&value, 1..=MAX_ADDRESS_CHARS)
+    text::address(&value, 1..=MAX_ADDRESS_CHARS)
 }
 
 /// What a customer has to say.
