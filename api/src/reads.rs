@@ -6,12 +6,14 @@ use async_trait::async_trait;
 use event_store::read_your_writes::Place;
 use event_store::{Log, Result};
 use projections::projector::Sources;
-use projections::registry::Readers;
+use projections::registry::{self, Readers};
+use tokio::time::Instant;
 
 use crate::service::Reads;
 
 /// The read models of one service.
 pub struct ServiceReads {
+    service: String,
     readers: Readers,
     sources: Sources,
 }
@@ -19,15 +21,25 @@ pub struct ServiceReads {
 impl ServiceReads {
     /// Those in the database of `log`, made of `sources`.
     pub fn new(log: &Log, sources: Sources) -> Self {
-        Self { readers: Readers::new(log.source(), log), sources }
+        Self { service: log.source().to_owned(), readers: Readers::new(log.source(), log), sources }
     }
 }
 
 #[async_trait]
 impl Reads for ServiceReads {
     async fn wait(&self, place: &Place, limit: Duration) -> Result<bool> {
-        let source = self.sources.logs.get(place.source.as_str()).map(Log::database);
-        self.readers.wait_all(place, source, limit).await
+        let deadline = Instant::now() + limit;
+        let log = self.sources.logs.get(place.source.as_str());
+        // A position alone stands for all that was written up to it, which is less than was asked for as long
+        // as the log has not come so far.
+        if let (None, Some(log)) = (place.partition, log)
+            && registry::services_needed(&self.service).contains(place.source.as_str())
+            && !written(log, place.position, limit).await?
+        {
+            return Ok(false);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.readers.wait_all(place, log.map(Log::database), left).await
     }
 
     async fn hear(&self, source: &str, limit: Duration) -> Result<bool> {
@@ -36,4 +48,14 @@ impl Reads for ServiceReads {
         let place = Place { source: source.to_owned(), partition: None, position };
         self.wait(&place, limit).await
     }
+}
+
+/// Waits until a log has come to a position; says whether it has within `limit`.
+async fn written(log: &Log, position: i64, limit: Duration) -> Result<bool> {
+    let mut head = log.signal().head();
+    if log.signal().refresh().await? >= position {
+        return Ok(true);
+    }
+    let reached = tokio::time::timeout(limit, head.wait_for(|head| *head >= position)).await;
+    Ok(matches!(reached, Ok(Ok(_))))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, extract::FromRequestParts};
@@ -74,11 +74,18 @@ async fn around(State(surroundings): State<Surroundings>, request: Request, next
     let (mut parts, body) = request.into_parts();
     let authenticated = auth::look(surroundings.auth.as_ref(), &parts.headers).await;
     parts.extensions.insert(authenticated);
-    if parts.method == Method::GET {
-        return match wait_for_position(&surroundings, &mut parts).await {
-            Ok(()) => next.run(Request::from_parts(parts, body)).await,
-            Err(problem) => problem.into_response(),
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        let waited = wait_for_position(&surroundings, &mut parts).await;
+        let response = next.run(Request::from_parts(parts, body)).await;
+        // Who may not ask is told that before what became of a position.
+        let barred = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        return match waited {
+            Err(problem) if !barred => problem.into_response(),
+            Ok(()) | Err(_) => response,
         };
+    }
+    if !matches!(parts.method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE) {
+        return next.run(Request::from_parts(parts, body)).await;
     }
     let freshness = match Freshness::from_request_parts(&mut parts, &()).await {
         Ok(freshness) => freshness,
@@ -106,7 +113,9 @@ async fn wait_for_position(
 
 /// Holds an answer back until what was written can be read.
 async fn settle(surroundings: &Surroundings, freshness: Freshness, mut response: Response<Body>) -> Response {
-    let Some(place) = response.extensions().get::<Place>().cloned() else { return response };
+    // An answer that is given again has only its header left.
+    let written = response.extensions().get::<Place>().cloned();
+    let Some(place) = written.or_else(|| answer::place_of(response.headers())) else { return response };
     if freshness == Freshness::RespondAsync || place.position == 0 {
         return response;
     }

@@ -73,6 +73,12 @@ impl<T> Answer<T> {
     }
 }
 
+/// The place that the headers of an answer name.
+pub(super) fn place_of(headers: &HeaderMap) -> Option<Place> {
+    let (source, position) = headers.get(POSITION)?.to_str().ok()?.split_once(':')?;
+    Some(Place { source: source.to_owned(), partition: None, position: position.parse().ok()? })
+}
+
 impl<T: Serialize> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
         let mut response = match self.body {
@@ -83,5 +89,18 @@ impl<T: Serialize> IntoResponse for Answer<T> {
             response.extensions_mut().insert(place);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_tells_its_place_in_its_headers_too() {
+        let response = ok(()).with_position("orders", "an order", 17).into_response();
+        let place = Place { source: "orders".to_owned(), partition: None, position: 17 };
+        assert_eq!(place_of(response.headers()), Some(place));
+        assert_eq!(place_of(&HeaderMap::new()), None);
     }
 }
