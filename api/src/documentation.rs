@@ -1,9 +1,12 @@
 //! The OpenAPI document, made of the handlers' own annotations, the pages that show it, and the routes that say
 //! how the mart is.
 
+mod conventions;
+
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, routing::get};
@@ -30,6 +33,7 @@ const METRICS_MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
         title = "Online Mart",
         description = "An event-sourced online mart. Every write answers with `Mart-Position`; every refusal is a problem document (RFC 9457) with a stable `code`."
     ),
+    paths(ready, metrics),
     components(schemas(ProblemBody)),
     modifiers(&BearerToken)
 )]
@@ -78,27 +82,36 @@ async fn live() -> &'static str {
     "alive\n"
 }
 
+/// Says whether requests should come here: the database answers and the work in the background goes on.
+#[utoipa::path(get, path = "/readyz", tag = "mart", responses(
+    (status = OK, body = Readiness), (status = SERVICE_UNAVAILABLE, body = ProblemBody)))]
+async fn ready(State(readiness): State<ReadinessCheck>) -> Response {
+    answer_readiness(readiness().await)
+}
+
+/// Counts and measures what the process does, in the text format of Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "mart",
+    responses((status = OK, body = String, content_type = "text/plain")))]
+async fn metrics() -> impl IntoResponse {
+    ([(CONTENT_TYPE, METRICS_MEDIA_TYPE)], telemetry::render_metrics())
+}
+
 /// All routes with the document's frame: give it the routes of the services.
 pub fn document(routes: OpenApiRouter) -> OpenApiRouter {
-    OpenApiRouter::with_openapi(Document::openapi())
+    let mut all = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(information))
         .routes(routes!(live))
-        .merge(routes)
+        .merge(routes);
+    conventions::complete(all.get_openapi_mut());
+    all
 }
 
 /// Makes a router of all routes, with the pages, the document, `/readyz` and `/metrics`.
 pub fn router(routes: OpenApiRouter, readiness: ReadinessCheck) -> Router {
     let (router, document) = document(routes).split_for_parts();
-    let ready = move || {
-        let readiness = Arc::clone(&readiness);
-        async move { answer_readiness(readiness().await) }
-    };
     router
-        .route("/readyz", get(ready))
-        .route(
-            "/metrics",
-            get(|| async { ([(CONTENT_TYPE, METRICS_MEDIA_TYPE)], telemetry::render_metrics()) }),
-        )
+        .route("/readyz", get(ready).with_state(readiness))
+        .route("/metrics", get(metrics))
         .merge(SwaggerUi::new("/docs").url(DOCUMENT_PATH, document))
 }
 
