@@ -26,6 +26,8 @@ const BIG_BATCH_COMMANDS: usize = 128;
 const QUEUE_GROUPS: usize = 16_384;
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a batch may take; after that its fate is asked for on another connection.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the fate of a batch is asked for after its connection was cut, and how long between.
 const FATE_ATTEMPTS: u32 = 5;
 const FATE_PAUSE: Duration = Duration::from_millis(200);
@@ -176,7 +178,12 @@ async fn commit_commands(
             Err(error) => return (Err(error), None),
         },
     };
-    match append(&mut connection, commands).await {
+    // A server that hangs without closing the connection must not hold all writers for ever.
+    let appended = match tokio::time::timeout(APPEND_TIMEOUT, append(&mut connection, commands)).await {
+        Ok(appended) => appended,
+        Err(_) => Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
+    };
+    match appended {
         Ok(outcomes) => (Ok(outcomes), Some(connection)),
         Err(Error::Unavailable(error)) => {
             tracing::warn!(%error, reused, "the connection broke during a commit; asking for its fate");

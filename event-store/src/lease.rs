@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgPool, Row};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
@@ -144,12 +145,20 @@ impl Drop for Membership {
 
 impl Inner {
     async fn keep(&self) {
+        let mut renewed = Instant::now();
         loop {
-            if self.has_groups()
-                && let Err(error) = self.share_out().await
-            {
-                tracing::debug!(%error, "leases could not be renewed");
-                self.give_up();
+            if self.has_groups() {
+                let begun = Instant::now();
+                match self.share_out().await {
+                    Ok(()) => renewed = begun,
+                    // The leases hold until they run out: one failed renewal gives nothing away.
+                    Err(error) => {
+                        tracing::debug!(%error, "leases could not be renewed");
+                        if renewed.elapsed() >= HELD_FOR {
+                            self.give_up();
+                        }
+                    }
+                }
             }
             tokio::select! {
                 () = self.changed.notified() => {}
