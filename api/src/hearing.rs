@@ -22,15 +22,20 @@ impl Hearing {
         Self { home, process, source }
     }
 
-    /// Waits until it has dealt with all that has happened to an aggregate. False when nothing ever did, or
-    /// it took longer than `limit`.
+    /// Waits until it has dealt with all that has happened to an aggregate. None when nothing ever did, false
+    /// when it took longer than `limit`.
     ///
     /// # Errors
     /// When a database is unreachable.
-    pub async fn all_of(&self, aggregate_type: &str, aggregate_id: &str, limit: Duration) -> Result<bool> {
+    pub async fn all_of(
+        &self,
+        aggregate_type: &str,
+        aggregate_id: &str,
+        limit: Duration,
+    ) -> Result<Option<bool>> {
         match feed::last_of_stream(self.source.database(), aggregate_type, aggregate_id).await? {
-            Some(position) => self.up_to(aggregate_id, position, limit).await,
-            None => Ok(false),
+            Some(position) => self.up_to(aggregate_id, position, limit).await.map(Some),
+            None => Ok(None),
         }
     }
 

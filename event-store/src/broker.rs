@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{PARTITIONS, Result};
+use crate::{Error, PARTITIONS, Result};
 
 /// How many records wait for a subscription at most.
 const INBOX_RECORDS: usize = 20_000;
@@ -193,8 +193,19 @@ impl Broker {
         if self.inner.config.embedded {
             return Ok(());
         }
-        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
         let topic = topic_of(source);
+        let admin: Admin = self.client().create()?;
+        // Where clients may not make topics somebody else has made them.
+        let (admin, found) = look_for(admin, topic.clone()).await?;
+        match found {
+            Some(partitions) if partitions == PARTITIONS as usize => return Ok(()),
+            Some(partitions) => {
+                return Err(Error::Malformed(format!(
+                    "the topic {topic} has {partitions} partitions and not {PARTITIONS}: make it anew"
+                )));
+            }
+            None => {}
+        }
         let wanted = NewTopic::new(
             &topic,
             i32::from(PARTITIONS),
@@ -382,6 +393,22 @@ impl Inner {
             !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)))
         });
     }
+}
+
+type Admin = AdminClient<DefaultClientContext>;
+
+/// How many partitions a topic has; none when it is not there. All topics are asked for, because asking for
+/// one by name may make it.
+async fn look_for(admin: Admin, topic: String) -> Result<(Admin, Option<usize>)> {
+    let looking = tokio::task::spawn_blocking(move || {
+        let found = admin.inner().fetch_metadata(None, ADMIN_TIMEOUT).map(|metadata| {
+            let topics = metadata.topics().iter();
+            topics.filter(|known| known.name() == topic).map(|known| known.partitions().len()).next()
+        });
+        (admin, found)
+    });
+    let (admin, found) = looking.await.map_err(|_| Error::ShuttingDown)?;
+    Ok((admin, found?))
 }
 
 fn incoming(message: &BorrowedMessage<'_>) -> Option<Incoming> {

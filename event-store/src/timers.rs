@@ -18,8 +18,6 @@ use crate::Result;
 use crate::log::Log;
 use crate::signal::TIMER_CHANNEL;
 
-/// How long a piece of work may take before somebody else takes it up.
-const LEASE: Duration = Duration::from_secs(60);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The first pause between two tries; each further one is twice as long.
@@ -114,8 +112,19 @@ pub async fn clear(transaction: &mut PgConnection, ids: &[Uuid]) -> Result<()> {
     Ok(())
 }
 
-/// Does what is due in one queue, at most `concurrency` pieces at a time, until `stop`.
-pub async fn work<H, F>(log: Log, queue: &'static str, concurrency: usize, handle: H, stop: CancellationToken)
+/// How the work of a queue is taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: &'static str,
+    /// How many pieces are done at the same time.
+    pub concurrency: usize,
+    /// How long a piece may take before somebody else takes it up.
+    pub lease: Duration,
+}
+
+/// Does what is due in one queue until `stop`.
+pub async fn work<H, F>(log: Log, queue: Queue, handle: H, stop: CancellationToken)
 where
     H: Fn(Due) -> F + Send + Sync + 'static,
     F: Future<Output = Done> + Send + 'static,
@@ -130,7 +139,7 @@ where
             settle(&log, ended, &mut finished).await;
         }
         flush(&log, &mut finished).await;
-        let room = concurrency - running.len();
+        let room = queue.concurrency - running.len();
         let mut pause = LOOK_AGAIN;
         if room > 0 && !stop.is_cancelled() {
             match take(log.database(), queue, room as i64).await {
@@ -141,10 +150,10 @@ where
                         running.spawn(async move { (lease, handle(due).await) });
                     }
                     if !full {
-                        pause = next(log.database(), queue).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
+                        pause = next(log.database(), queue.name).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
                     }
                 }
-                Err(error) => tracing::debug!(%error, queue, "timers could not be read"),
+                Err(error) => tracing::debug!(%error, queue = queue.name, "timers could not be read"),
             }
         }
         if stop.is_cancelled() && running.is_empty() {
@@ -159,16 +168,16 @@ where
     }
 }
 
-async fn take(database: &PgPool, queue: &str, room: i64) -> Result<Vec<(Lease, Due)>> {
+async fn take(database: &PgPool, queue: Queue, room: i64) -> Result<Vec<(Lease, Due)>> {
     let rows = sqlx::query(
         "update event_store.timers set due_at = clock_timestamp() + make_interval(secs => $3), attempts = attempts + 1 \
          where id in (select id from event_store.timers where queue = $1 and due_at <= clock_timestamp() \
                       order by due_at limit $2 for update skip locked) \
          returning id, due_at, command, attempts, clock_timestamp() as now",
     )
-    .bind(queue)
+    .bind(queue.name)
     .bind(room)
-    .bind(LEASE.as_secs_f64())
+    .bind(queue.lease.as_secs_f64())
     .fetch_all(database)
     .await?;
     rows.iter()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use event_store::append::CommandKey;
-use event_store::timers::{self, Done, Due};
+use event_store::timers::{self, Done, Due, Queue};
 use event_store::{Context, ExecuteError, Target};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +15,8 @@ use aggregates::process::ProcessManager;
 
 use crate::services::OrdersService;
 
-/// How many orders expire at the same time.
-const CONCURRENCY: usize = 32;
+/// Orders that were not paid: a decision takes milliseconds.
+const QUEUE: Queue = Queue { name: Checkout::NAME, concurrency: 32, lease: Duration::from_secs(10) };
 
 pub(super) fn work(tasks: &mut JoinSet<()>, service: OrdersService, stop: CancellationToken) {
     let log = service.surroundings.log.clone();
@@ -24,7 +24,7 @@ pub(super) fn work(tasks: &mut JoinSet<()>, service: OrdersService, stop: Cancel
         let service = service.clone();
         async move { expire(&service, due).await }
     };
-    tasks.spawn(timers::work(log, Checkout::NAME, CONCURRENCY, handle, stop));
+    tasks.spawn(timers::work(log, QUEUE, handle, stop));
 }
 
 async fn expire(service: &OrdersService, due: Due) -> Done {

@@ -1,9 +1,10 @@
 //! The delivery of messages: ask for the address, write the text, send, and say how it went.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_store::append::CommandKey;
-use event_store::timers::{self, Done, Due};
+use event_store::timers::{self, Done, Due, Queue};
 use event_store::{Context, ExecuteError, Target};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +19,8 @@ use crate::contacts::Contacts;
 use crate::mail::{Message, Messenger};
 use crate::services::NotificationsService;
 
-/// How many messages are sent at the same time.
-const CONCURRENCY: usize = 32;
+/// Messages: a slow mail server may take most of a minute.
+const QUEUE: Queue = Queue { name: Notices::NAME, concurrency: 32, lease: Duration::from_secs(60) };
 
 pub(super) fn work(
     tasks: &mut JoinSet<()>,
@@ -33,7 +34,7 @@ pub(super) fn work(
         let (service, contacts, messenger) = (service.clone(), Arc::clone(&contacts), Arc::clone(&messenger));
         async move { carry_out(&service, contacts.as_ref(), messenger.as_ref(), due).await }
     };
-    tasks.spawn(timers::work(log, Notices::NAME, CONCURRENCY, handle, stop));
+    tasks.spawn(timers::work(log, QUEUE, handle, stop));
 }
 
 async fn carry_out(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_store::append::CommandKey;
-use event_store::timers::{self, Done, Due};
+use event_store::timers::{self, Done, Due, Queue};
 use event_store::{Context, ExecuteError, Target};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +18,8 @@ use aggregates::process::ProcessManager;
 use crate::gateway::{Gateway, GatewayError, Reply};
 use crate::services::PaymentsService;
 
-/// How many calls are made at the same time.
-const CONCURRENCY: usize = 64;
+/// Calls of the gateway, each within its patience.
+const QUEUE: Queue = Queue { name: Settlement::NAME, concurrency: 64, lease: Duration::from_secs(20) };
 /// How long a gateway may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -34,7 +34,7 @@ pub(super) fn work(
         let (service, gateway) = (service.clone(), Arc::clone(&gateway));
         async move { call(&service, gateway.as_ref(), due).await }
     };
-    tasks.spawn(timers::work(log, Settlement::NAME, CONCURRENCY, handle, stop));
+    tasks.spawn(timers::work(log, QUEUE, handle, stop));
 }
 
 async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Done {

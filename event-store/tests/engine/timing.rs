@@ -41,8 +41,7 @@ async fn a_timer_goes_off_when_due_is_tried_again_after_a_failure_and_not_at_all
     let stop = CancellationToken::new();
     let worker = tokio::spawn(timers::work(
         log.clone(),
-        "chores",
-        4,
+        timers::Queue { name: "chores", concurrency: 4, lease: Duration::from_secs(60) },
         {
             let (done, flaky) = (Arc::clone(&done), Arc::clone(&flaky));
             move |due| {
@@ -92,8 +91,7 @@ async fn a_timer_set_anew_while_its_work_is_done_goes_off_again() {
     let stop = CancellationToken::new();
     let worker = tokio::spawn(timers::work(
         log.clone(),
-        "chores",
-        4,
+        timers::Queue { name: "chores", concurrency: 4, lease: Duration::from_secs(60) },
         {
             let log = log.clone();
             move |due| {

@@ -2,6 +2,7 @@
 //! and that the mart stops cleanly and goes on where it was.
 
 mod failures;
+mod parts;
 mod starting;
 
 use tokio::sync::{Semaphore, SemaphorePermit};

@@ -21,9 +21,11 @@ use crate::routes::payments::card::{Means, Paying};
 use crate::routes::payments::refusals::{amount_mismatch, closed, declined};
 use crate::routes::payments::view::PaymentBody;
 use crate::routes::payments::{give, heard_by_orders};
-use crate::service::{Answer, HEAR_WITHIN, Write, engine, ok};
+use crate::service::{Answer, Write, engine, ok};
 use crate::services::PaymentsService;
 
+/// How long paying waits for an order that was placed or changed a moment ago.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// How long an answer waits for the gateway to decide an attempt.
 const DECIDED_WITHIN: Duration = Duration::from_secs(10);
 /// How long it then waits for the money.
@@ -50,15 +52,20 @@ enum Progress {
 /// moment ago is waited for.
 ///
 /// # Errors
-/// 404 when there is none, or it is another user's.
+/// 404 when there is none, or it is another user's; 503 when it is not known here in time.
 pub(super) async fn payable(
     service: &PaymentsService,
     caller: &Caller,
     order_id: Uuid,
 ) -> Result<Account, Problem> {
     let id = PaymentId::of(OrderId(order_id)).to_string();
-    service.settlement.all_of("order", &order_id.to_string(), HEAR_WITHIN).await.map_err(engine)?;
+    let heard =
+        service.settlement.all_of("order", &order_id.to_string(), HEARD_WITHIN).await.map_err(engine)?;
     let payment = service.payments.load(&id).await.map_err(engine)?.aggregate;
+    if heard == Some(false) && payment == Payment::Unopened {
+        let detail = "payments have not heard of this order yet";
+        return Err(Problem::service_unavailable(detail).with_retry_after(Duration::from_secs(1)));
+    }
     let account = payment.account().cloned();
     let may_pay = |account: &Account| account.user_id.0 == caller.user_id || caller.is_admin();
     account.filter(may_pay).ok_or_else(Problem::not_found)
