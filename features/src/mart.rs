@@ -205,6 +205,14 @@ impl TestMart {
         self.program = Some(program);
     }
 
+    /// Starts a command of `mart` beside it and waits for nothing.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn begin(&self, arguments: &[&str]) -> Program {
+        self.spawn(arguments)
+    }
+
     /// Starts another role of the same mart and waits for its ready line.
     ///
     /// # Panics

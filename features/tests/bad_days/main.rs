@@ -3,6 +3,7 @@
 
 mod failures;
 mod parts;
+mod rebuilding;
 mod starting;
 
 use tokio::sync::{Semaphore, SemaphorePermit};

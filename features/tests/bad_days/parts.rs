@@ -1,5 +1,7 @@
 //! The parts of the mart as processes of their own do the same as all in one.
 
+use features::PATIENCE;
+use features::eventually::eventually;
 use features::mart::Setup;
 use features::shop::{
     GOOD_CARD, customer, mails_become, order, order_now, order_reads, paid_order, pay, product, stock_becomes,
@@ -35,7 +37,15 @@ async fn serving_working_and_projecting_apart_is_the_same_as_all_in_one() {
     // The read models lag while nobody keeps them, and catch up.
     projecting.kill();
     let mut projecting = mart.role(&["project", "all"]).await;
-    paid_order(&ann, &product, 3).await;
+    let third = order(&ann, &product, 3).await.is(201).text_of("id");
+    drop(pay(&ann, &third, GOOD_CARD).await.is(200));
+    let path = format!("/v1/orders/{third}");
+    let shown = eventually(PATIENCE, async || {
+        let reply = ann.get(&path).await;
+        if reply.status == 200 { Ok(()) } else { Err(reply.to_string()) }
+    });
+    shown.await;
+    order_reads(&ann, &third, "confirmed", "paid").await;
     assert_eq!(order_now(&ann, &first).await, before);
     stock_becomes(&mart.admin().await, &product, [10, 4, 0, 6]).await;
     let mails = ["order_received", "payment_received"].map(|template| [template; 3]);
