@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
+use axum::extract::FromRequestParts;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::{Router, extract::FromRequestParts};
 use event_store::Log;
 use event_store::read_your_writes::Place;
 use utoipa_axum::router::OpenApiRouter;
@@ -62,11 +62,6 @@ pub struct Surroundings {
 
 /// Puts the surroundings around the routes of a service.
 pub fn surround(routes: OpenApiRouter, surroundings: Surroundings) -> OpenApiRouter {
-    routes.layer(middleware::from_fn_with_state(surroundings, around))
-}
-
-/// The same for a router without a document.
-pub fn surround_router(routes: Router, surroundings: Surroundings) -> Router {
     routes.layer(middleware::from_fn_with_state(surroundings, around))
 }
 

@@ -1,8 +1,6 @@
 //! Group commit: whatever is queued when a connection is free leaves in one batch, one round trip and
 //! one commit. There is no timer: the batch adapts to the time a commit takes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -42,17 +40,13 @@ struct Group {
 #[derive(Clone)]
 pub struct Committer {
     queue: mpsc::Sender<Group>,
-    depth: Arc<AtomicUsize>,
 }
 
 impl Committer {
     pub(crate) fn start(options: PgConnectOptions, signal: Signal) -> Self {
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
-        let depth = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(
-            Coordinator { options, signal, groups, idle: Vec::new(), depth: Arc::clone(&depth) }.run(),
-        );
-        Self { queue, depth }
+        tokio::spawn(Coordinator { options, signal, groups, idle: Vec::new() }.run());
+        Self { queue }
     }
 
     /// Appends the commands of one aggregate as they were decided, together with whatever else is queued.
@@ -62,7 +56,6 @@ impl Committer {
     /// the batch is found out first, and only when that fails too is the error given.
     pub async fn append(&self, commands: Vec<Append>) -> Result<Vec<Outcome>> {
         let (reply, answer) = oneshot::channel();
-        self.depth.fetch_add(commands.len(), Ordering::Relaxed);
         self.queue.send(Group { commands, reply }).await.map_err(|_| Error::ShuttingDown)?;
         answer.await.map_err(|_| Error::ShuttingDown)?
     }
@@ -73,7 +66,6 @@ struct Coordinator {
     signal: Signal,
     groups: mpsc::Receiver<Group>,
     idle: Vec<PgConnection>,
-    depth: Arc<AtomicUsize>,
 }
 
 impl Coordinator {
@@ -99,8 +91,6 @@ impl Coordinator {
                 tokio::task::yield_now().await;
                 self.fill(&mut batch);
             }
-            let commands: usize = batch.iter().map(|group| group.commands.len()).sum();
-            self.depth.fetch_sub(commands, Ordering::Relaxed);
             let connection = self.idle.pop();
             in_flight.spawn(commit(self.options.clone(), connection, batch, self.signal.clone()));
         }
