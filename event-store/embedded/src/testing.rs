@@ -12,10 +12,11 @@
 //! binaries share one server. Otherwise a private server is started in a temporary folder; it ends with the
 //! process, however that ends.
 
+mod guard;
+mod kafka;
+
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 
 use rand::Rng;
@@ -23,22 +24,24 @@ use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+pub use kafka::{RealKafka, RealKafkaError};
+
 use crate::postgres::{EmbeddedPostgres, PostgresOptions, database_url};
+use guard::Guard;
 
 /// Names a running server whose databases tests may make and drop.
 pub const SERVER_VARIABLE: &str = "MART_TEST_DATABASE_URL";
 
-/// What the guard does: wait until the pipe from its owner is closed, by whatever end, then stop the server and
-/// remove its folder.
+/// What the guard does: stop the server and remove its folder.
 const GUARD_SCRIPT: &str = r#"
-read _
-kill -INT "$1" 2>/dev/null
+while read -r named; do server=$named; done
+kill -INT "$server" 2>/dev/null
 for _ in $(seq 200); do
-    test -e "$2/postgres/postmaster.pid" || break
+    test -e "$1/postgres/postmaster.pid" || break
     sleep 0.05
 done
-test -e "$2/postgres/postmaster.pid" && kill -KILL "$1" 2>/dev/null
-rm -rf "$2"
+test -e "$1/postgres/postmaster.pid" && kill -KILL "$server" 2>/dev/null
+rm -rf "$1"
 "#;
 
 /// A private server in a temporary folder. It ends when this is stopped or dropped, and also when the process
@@ -46,10 +49,9 @@ rm -rf "$2"
 #[derive(Debug)]
 pub struct TemporaryPostgres {
     server: Option<EmbeddedPostgres>,
-    guard: Child,
-    /// Closing it wakes the guard; the system does so when the process ends.
-    guard_pipe: Option<ChildStdin>,
-    folder: Option<TempDir>,
+    _folder: TempDir,
+    // Dropped last, when there is nothing left to guard.
+    guard: Guard,
 }
 
 impl TemporaryPostgres {
@@ -63,16 +65,9 @@ impl TemporaryPostgres {
             .permissions(std::fs::Permissions::from_mode(0o711))
             .tempdir()?;
         let server = EmbeddedPostgres::start(PostgresOptions::new(folder.path())).await?;
-        let mut guard = Command::new("sh")
-            .args(["-c", GUARD_SCRIPT, "guard", &server.process_id().to_string()])
-            .arg(folder.path())
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let guard_pipe = guard.stdin.take();
-        Ok(Self { server: Some(server), guard, guard_pipe, folder: Some(folder) })
+        let mut guard = Guard::start(GUARD_SCRIPT, folder.path())?;
+        guard.watch(Some(server.process_id()))?;
+        Ok(Self { server: Some(server), _folder: folder, guard })
     }
 
     /// The server's URL.
@@ -84,16 +79,9 @@ impl TemporaryPostgres {
     pub async fn stop(mut self) {
         if let Some(server) = self.server.take() {
             server.stop().await;
+            // Its number may be another process's by now.
+            let _ = self.guard.watch(None);
         }
-    }
-}
-
-impl Drop for TemporaryPostgres {
-    fn drop(&mut self) {
-        drop(self.server.take());
-        drop(self.folder.take());
-        drop(self.guard_pipe.take());
-        let _ = self.guard.wait();
     }
 }
 
