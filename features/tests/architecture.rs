@@ -19,7 +19,8 @@ const LAYERS: [(&str, &[&str]); 6] = [
     ("projections", &["aggregates", "proto", "event-store"]),
     ("api", &["aggregates", "proto", "event-store", "projections", "embedded"]),
 ];
-const OURS: [&str; 7] = ["aggregates", "event-store", "embedded", "proto", "projections", "api", "features"];
+const OURS: [&str; 8] =
+    ["aggregates", "event-store", "embedded", "proto", "projections", "api", "features", "load"];
 /// The length from which a file is not read any more, only searched.
 const LONGEST_FILE_LINES: usize = 1_000;
 
