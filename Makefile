@@ -1,6 +1,8 @@
 # What one does with the mart. `make` alone prints this list.
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+# Tests run a mart with failpoints, which do nothing until a test arms one; releases have none.
+FAILPOINTS := api/failpoints
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
 .PHONY: help prepare up test lint bench clean
@@ -17,10 +19,11 @@ up: prepare ## Build the mart and run all of it in one process
 lint: prepare ## Format and lints
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features $(FAILPOINTS) -- -D warnings
 
 test: lint ## Everything: format, lints, unit, property, integration and acceptance tests
-	$(CARGO) build --workspace --all-targets
-	MART_BIN=$(TARGET)/debug/mart $(TARGET)/debug/with-postgres $(CARGO) test --workspace
+	$(CARGO) build --workspace --all-targets --features $(FAILPOINTS)
+	MART_BIN=$(TARGET)/debug/mart $(TARGET)/debug/with-postgres $(CARGO) test --workspace --features $(FAILPOINTS)
 
 bench: prepare ## Measure the engine beside postgres-es and pgbench
 	$(CARGO) bench -p event-store --bench commands

@@ -72,6 +72,8 @@ pub mod decimal;
 pub mod demo;
 pub mod documentation;
 pub mod extract;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 pub mod gateway;
 pub mod grpc;
 pub mod headers;

@@ -20,6 +20,8 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     tls::install_provider();
     telemetry::init(cli.logging.log.as_deref(), cli.logging.log_format)?;
+    #[cfg(feature = "failpoints")]
+    api::failpoints::set_up()?;
     match cli.command {
         Command::Up(options) => roles::up(*options).await,
         Command::Serve(options) => roles::serve(*options).await,

@@ -15,8 +15,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use event_store::Log;
 use event_store::read_your_writes::Place;
+use event_store::{Log, crash_point};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::auth::{self, Authenticator};
@@ -86,8 +86,18 @@ async fn around(State(surroundings): State<Surroundings>, request: Request, next
         Ok(freshness) => freshness,
         Err(problem) => return problem.into_response(),
     };
+    let source = surroundings.log.source();
     let response = idempotency::once(&surroundings.log, parts, body, next).await;
-    settle(&surroundings, freshness, response).await
+    let response = settle(&surroundings, freshness, response).await;
+    crash_point!("before-answer", source, lost());
+    response
+}
+
+/// An answer that got lost on its way.
+fn lost() -> Response {
+    Problem::service_unavailable("the answer was lost")
+        .with_retry_after(Duration::from_secs(1))
+        .into_response()
 }
 
 async fn wait_for_position(

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use event_store::broker::Broker;
 use event_store::subscription::{Reacting, Reactor, Retried, Source, Subscription, retry_parked};
-use event_store::{Log, commands, relay};
+use event_store::{Log, commands, planted, relay};
 use projections::Event;
 use projections::projector::Sources;
 use tokio::task::JoinSet;
@@ -22,9 +22,9 @@ use aggregates::inventory::reservations::{Reservations, ReservationsEvent};
 use aggregates::inventory::stock_keeping::{StockKeeping, StockKeepingEvent};
 use aggregates::notifications::NotificationsCommand;
 use aggregates::notifications::notices::{Notices, NoticesEvent};
-use aggregates::orders::OrdersCommand;
 use aggregates::orders::checkout::{Checkout, CheckoutEvent};
 use aggregates::orders::housekeeping::{Housekeeping, HousekeepingEvent};
+use aggregates::orders::{OrderEvent, OrdersCommand};
 use aggregates::payments::PaymentsCommand;
 use aggregates::payments::settlement::{Settlement, SettlementEvent};
 
@@ -186,6 +186,11 @@ fn inventory(service: &InventoryService, reading: &Reading<'_>) -> [Subscription
         dispatch(stock.clone(), id.to_string(), command, origin)
     });
     let reservations = Manager::new(Reservations, Arc::clone(&to_stock), |event| match event {
+        Event::Order(OrderEvent::OrderCancelling { .. })
+            if planted!("defect-cancellation-forgets-release") =>
+        {
+            None
+        }
         Event::Order(event) => Some(ReservationsEvent::Orders(event)),
         _ => None,
     });

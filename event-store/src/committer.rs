@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::append::{Append, Outcome, append};
 use crate::signal::Signal;
-use crate::{Error, Result};
+use crate::{Error, Result, crash_point};
 
 /// How many commands leave in one batch at most.
 const BATCH_COMMANDS: usize = 2_048;
@@ -132,7 +132,8 @@ async fn commit(
     }
     metrics::histogram!("mart_append_batch_commands").record(commands.len() as f64);
 
-    let (outcomes, connection) = commit_commands(&options, connection, reused, &commands).await;
+    let (outcomes, connection) =
+        commit_commands(&options, connection, reused, &commands, signal.source()).await;
     match outcomes {
         Ok(outcomes) => {
             let head = outcomes.iter().filter_map(Outcome::position).max();
@@ -160,6 +161,7 @@ async fn commit_commands(
     connection: Option<PgConnection>,
     reused: bool,
     commands: &[Append],
+    source: &str,
 ) -> (Result<Vec<Outcome>>, Option<PgConnection>) {
     let mut connection = match connection {
         Some(connection) => connection,
@@ -169,10 +171,11 @@ async fn commit_commands(
         },
     };
     // A server that hangs without closing the connection must not hold all writers for ever.
-    let appended = match tokio::time::timeout(APPEND_TIMEOUT, append(&mut connection, commands)).await {
-        Ok(appended) => appended,
-        Err(_) => Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
-    };
+    let appended =
+        match tokio::time::timeout(APPEND_TIMEOUT, attempt(&mut connection, commands, source)).await {
+            Ok(appended) => appended,
+            Err(_) => Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
+        };
     match appended {
         Ok(outcomes) => (Ok(outcomes), Some(connection)),
         Err(Error::Unavailable(error)) => {
@@ -189,6 +192,14 @@ async fn commit_commands(
             (Err(error), usable.then_some(connection))
         }
     }
+}
+
+/// One append. What fails around it is told as a connection that was cut there.
+async fn attempt(connection: &mut PgConnection, commands: &[Append], source: &str) -> Result<Vec<Outcome>> {
+    crash_point!("append-before-commit", source, Err(Error::Unavailable(sqlx::Error::PoolClosed)));
+    let appended = append(connection, commands).await;
+    crash_point!("append-after-commit", source, Err(Error::Unavailable(sqlx::Error::PoolClosed)));
+    appended
 }
 
 /// Finds out what became of a batch whose connection was cut: it waits for the log's lock, so that a

@@ -7,6 +7,8 @@
 //! cached state is checked against the log in the same way before anyone hears of it.
 
 mod cache;
+#[cfg(feature = "failpoints")]
+mod defects;
 mod loader;
 mod runner;
 

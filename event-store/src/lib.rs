@@ -16,6 +16,8 @@ pub mod committer;
 pub mod cqrs;
 pub mod event;
 pub mod execute;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 pub mod feed;
 pub mod lease;
 pub mod log;
@@ -30,6 +32,7 @@ pub mod subscription;
 pub mod timers;
 
 mod error;
+mod points;
 
 pub use error::{Error, Result};
 pub use event::{Metadata, NewEvent, Recorded};

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Delivery, HEADER_POSITION, HEADER_PREVIOUS, Report, Reports, topic_of};
 use crate::log::Log;
-use crate::{Error, PARTITIONS, Recorded, Result, feed};
+use crate::{Error, PARTITIONS, Recorded, Result, crash_point, feed, planted};
 
 /// How many events are read from the log at once.
 const CHUNK_EVENTS: i64 = 2_000;
@@ -107,12 +107,14 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
     let mut drained_by = None;
     loop {
         while let Ok(report) = reports.try_recv() {
+            crash_point!("relay-acknowledged", log.source(), Err(Error::ShuttingDown));
             progress.note(report, broker, &producer)?;
         }
         if progress.moved() && (stored_at.elapsed() >= STORED_EVERY || progress.acknowledged == next) {
             if !progress.store(log).await? {
                 return Ok(());
             }
+            crash_point!("relay-noted", log.source(), Err(Error::ShuttingDown));
             stored_at = Instant::now();
         }
 
@@ -129,6 +131,9 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
             send(&producer, &topic, event, &published, before, &report).await?;
             next = event.position;
         }
+        if planted!("defect-relay-marks-before-ack") {
+            progress.acknowledged = next;
+        }
         metrics::gauge!("mart_relay_position", "source" => log.source().to_owned())
             .set(progress.acknowledged as f64);
         if !events.is_empty() {
@@ -143,7 +148,10 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
         }
         let pause = if progress.moved() { STORED_EVERY } else { LOOK_AGAIN };
         tokio::select! {
-            Some(report) = reports.recv() => progress.note(report, broker, &producer)?,
+            Some(report) = reports.recv() => {
+                crash_point!("relay-acknowledged", log.source(), Err(Error::ShuttingDown));
+                progress.note(report, broker, &producer)?;
+            }
             changed = head.changed(), if room > 0 => changed.map_err(|_| Error::ShuttingDown)?,
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled(), if !stop.is_cancelled() => {}
@@ -235,6 +243,9 @@ impl Progress {
         broker: &Broker,
         producer: &Arc<ThreadedProducer<Reports>>,
     ) -> Result<()> {
+        if planted!("defect-relay-marks-before-ack") {
+            return Ok(());
+        }
         if let Some(error) = report.error {
             // What is still queued behind the failed record must not pass it.
             broker.give_up(producer);

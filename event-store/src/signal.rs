@@ -78,6 +78,11 @@ impl Signal {
         Self { inner, _guard: Arc::new(stop.drop_guard()) }
     }
 
+    /// The log it tells of.
+    pub(crate) fn source(&self) -> &str {
+        &self.inner.source
+    }
+
     /// The highest position known to be committed; changes wake the receiver.
     pub fn head(&self) -> watch::Receiver<i64> {
         self.inner.head.subscribe()

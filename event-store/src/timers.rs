@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::Result;
 use crate::log::Log;
 use crate::signal::TIMER_CHANNEL;
+use crate::{Result, crash_point};
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -147,7 +147,7 @@ where
                     let full = due.len() == room;
                     for (lease, due) in due {
                         let handle = Arc::clone(&handle);
-                        running.spawn(async move { (lease, handle(due).await) });
+                        running.spawn(async move { (lease, done(queue.name, handle(due)).await) });
                     }
                     if !full {
                         pause = next(log.database(), queue.name).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
@@ -166,6 +166,12 @@ where
             () = stop.cancelled(), if !stop.is_cancelled() => {}
         }
     }
+}
+
+async fn done(queue: &str, work: impl Future<Output = Done>) -> Done {
+    let done = work.await;
+    crash_point!("timer-done", queue, Done::Failed("the work was done, and not marked".to_owned()));
+    done
 }
 
 async fn take(database: &PgPool, queue: Queue, room: i64) -> Result<Vec<(Lease, Due)>> {

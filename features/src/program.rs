@@ -47,6 +47,10 @@ pub fn binary() -> &'static Path {
         build.args(["build", "--quiet", "-p", "api", "--bin", "mart", "--target-dir"]).arg(target);
         if profile.file_name() == Some(OsStr::new("release")) {
             build.arg("--release");
+        } else {
+            // One debug program for all tests: failpoints do nothing in it until a test arms one, and a second
+            // program beside it would cost minutes to build. What is released has none.
+            build.args(["--features", "failpoints"]);
         }
         let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo is there");
         assert!(built.success(), "the program could not be built");

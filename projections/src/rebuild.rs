@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use event_store::read_your_writes::{self, Place};
 use event_store::subscription::{ApplyError, Delivered, Source};
-use event_store::{Error, Log, Result, checkpoints, feed, parked};
+use event_store::{Error, Log, Result, checkpoints, crash_point, feed, parked};
 use sqlx::{Connection, Executor, PgConnection, Row};
 use tokio_util::sync::CancellationToken;
 
@@ -341,7 +341,9 @@ async fn switch_when_caught_up<M: ReadModel>(
     if waiting > 0 {
         return Err(Error::Malformed(format!("{waiting} events of {} cannot be applied", M::NAME)));
     }
+    crash_point!("rebuild-before-switch", M::NAME, Err(Error::ShuttingDown));
     generations::switch(home, generation).await?;
+    crash_point!("rebuild-after-switch", M::NAME, Err(Error::ShuttingDown));
     Ok(Outcome::Switched(Generation { status: Status::Live, ..generation.clone() }))
 }
 

@@ -14,7 +14,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use event_store::append::CommandKey;
-use event_store::{Log, commands};
+use event_store::{Log, commands, crash_point};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -128,7 +128,10 @@ async fn keep(log: &Log, key: &CommandKey, response: Response) -> Response {
         Ok(offered) => offered,
         Err(error) => return Problem::internal(error).into_response(),
     };
-    match commands::complete(log.database(), key, &offered).await {
+    crash_point!("answer-before-kept", log.source(), super::lost());
+    let completed = commands::complete(log.database(), key, &offered).await;
+    crash_point!("answer-after-kept", log.source(), super::lost());
+    match completed {
         // The work is done and durable; a later copy makes the same answer from it.
         Err(error) => tracing::warn!(%error, "the answer to a repeated request could not be kept"),
         Ok((_, true)) => {}

@@ -9,7 +9,7 @@ use event_store::append::CommandKey;
 use event_store::execute::Decision;
 use event_store::subscription::{ApplyError, Delivered, Reactor, TimerChanges};
 use event_store::timers::Timer;
-use event_store::{CommandBus, Context, ExecuteError, Log, Target};
+use event_store::{CommandBus, Context, Error, ExecuteError, Log, Target, crash_point};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use projections::{Event, Happened};
@@ -158,7 +158,9 @@ where
         }
         while let Some(done) = given.next().await {
             done?;
+            crash_point!("process-after-command", P::NAME, Err(Error::ShuttingDown.into()));
         }
+        crash_point!("process-before-checkpoint", P::NAME, Err(Error::ShuttingDown.into()));
         Ok(())
     }
 

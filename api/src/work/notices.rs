@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_store::append::CommandKey;
 use event_store::timers::{self, Done, Due, Queue};
-use event_store::{Context, ExecuteError, Target};
+use event_store::{Context, ExecuteError, Target, crash_point};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -103,6 +103,11 @@ async fn deliver(
             }
         }
     };
+    crash_point!(
+        "message-sent",
+        channel.name(),
+        Done::Failed("the mail server's answer was lost".to_owned())
+    );
     // The number of the attempt makes the command one of its own: a retry is not the answer to the first.
     let command_id = Uuid::new_v5(&due.id, format!("attempt {attempts}").as_bytes());
     match sent {

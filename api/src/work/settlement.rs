@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_store::append::CommandKey;
 use event_store::timers::{self, Done, Due, Queue};
-use event_store::{Context, ExecuteError, Target};
+use event_store::{Context, ExecuteError, Target, crash_point, planted};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -48,7 +48,9 @@ async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Don
         Ok(loaded) => loaded.aggregate,
         Err(error) => return Done::Failed(error.to_string()),
     };
-    let asked = tokio::time::timeout(PATIENCE, ask(gateway, &payment, order_id, call)).await;
+    let again = due.attempts > 1;
+    let asked = tokio::time::timeout(PATIENCE, ask(gateway, &payment, order_id, call, again)).await;
+    crash_point!("gateway-answered", gateway.name(), Done::Failed("the answer was lost".to_owned()));
     let command = match asked.unwrap_or(Asked::NoAnswer) {
         Asked::Nothing => return Done::Finished,
         Asked::Answered(command) => command,
@@ -92,8 +94,17 @@ enum Asked {
     NoAnswer,
 }
 
-async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: GatewayCall) -> Asked {
+async fn ask(
+    gateway: &dyn Gateway,
+    payment: &Payment,
+    order_id: OrderId,
+    call: GatewayCall,
+    again: bool,
+) -> Asked {
     let Some(account) = payment.account() else { return Asked::Nothing };
+    let asked_with = |key: String| {
+        if again && planted!("defect-gateway-new-key") { format!("{key}:{}", Uuid::new_v4()) } else { key }
+    };
     match call {
         GatewayCall::Authorise { attempt: number } => {
             let Some(attempt) = attempt_in(account, number, |stage| {
@@ -101,7 +112,7 @@ async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: 
             }) else {
                 return Asked::Nothing;
             };
-            let key = gateway_keys::attempt_key(order_id, number);
+            let key = asked_with(gateway_keys::attempt_key(order_id, number));
             match gateway.authorise(&key, &attempt.token, attempt.amount).await {
                 Ok(Reply::Approved { reference }) => answered(PaymentCommand::RecordAuthorised {
                     attempt: number,
@@ -125,7 +136,7 @@ async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: 
             else {
                 return Asked::Nothing;
             };
-            let key = gateway_keys::capture_key(order_id, number);
+            let key = asked_with(gateway_keys::capture_key(order_id, number));
             match gateway.capture(&key, &attempt.gateway_reference, attempt.amount).await {
                 Ok(Reply::Approved { .. }) => answered(PaymentCommand::RecordCaptured { attempt: number }),
                 Ok(Reply::Declined { reason }) => {
@@ -141,7 +152,7 @@ async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: 
             else {
                 return Asked::Nothing;
             };
-            let key = gateway_keys::void_key(order_id, number);
+            let key = asked_with(gateway_keys::void_key(order_id, number));
             match gateway.void(&key, &attempt.gateway_reference).await {
                 Ok(Reply::Approved { .. }) => answered(PaymentCommand::RecordVoided { attempt: number }),
                 Ok(Reply::Declined { .. } | Reply::ActionRequired)
@@ -156,7 +167,7 @@ async fn ask(gateway: &dyn Gateway, payment: &Payment, order_id: OrderId, call: 
             if refund.stage != RefundStage::Requested {
                 return Asked::Nothing;
             }
-            let key = gateway_keys::refund_key(refund_id);
+            let key = asked_with(gateway_keys::refund_key(refund_id));
             match gateway.refund(&key, &attempt.gateway_reference, refund.amount).await {
                 Ok(Reply::Approved { .. }) => answered(PaymentCommand::RecordRefunded { refund_id }),
                 Ok(Reply::Declined { reason }) => {

@@ -165,8 +165,7 @@ where
         }
         again.extend(round);
 
-        let outcomes =
-            if group.is_empty() { Ok(Vec::new()) } else { inner.log.committer().append(group).await };
+        let outcomes = if group.is_empty() { Ok(Vec::new()) } else { append(inner, id, group).await };
         match outcomes {
             Err(error) => {
                 for one in decided {
@@ -182,6 +181,20 @@ where
             }
         }
     }
+}
+
+async fn append<A>(inner: &Inner<A>, id: &str, group: Vec<Append>) -> Result<Vec<Outcome>>
+where
+    A: Aggregate + Clone + 'static,
+{
+    #[cfg(feature = "failpoints")]
+    let group = match super::defects::append(inner, id, group).await? {
+        std::ops::ControlFlow::Continue(group) => group,
+        std::ops::ControlFlow::Break(outcomes) => return Ok(outcomes),
+    };
+    #[cfg(not(feature = "failpoints"))]
+    let _ = id;
+    inner.log.committer().append(group).await
 }
 
 /// Decides one command on the working state and adds its share to the group. The flag tells whether the

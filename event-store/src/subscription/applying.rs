@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cursor::{Batch, Cursor};
 use super::{ApplyError, Delivered, Subscription};
 use crate::checkpoints::{self, Step};
-use crate::{Result, parked};
+use crate::{Error, Result, crash_point, parked, planted};
 
 /// The pauses between the tries of an event that cannot be applied.
 const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
@@ -132,6 +132,10 @@ impl Applier {
             match alone(subscription, cursor, event, step).await {
                 Ok(owner) => return Ok(owner),
                 Err(ApplyError::Engine(error)) => return Err(error),
+                Err(ApplyError::Event(_)) if planted!("defect-poison-swallowed") => {
+                    let moved = transact(subscription, cursor, &[], &[step]).await;
+                    return moved.map_err(|_| Error::ShuttingDown);
+                }
                 Err(ApplyError::Event(error)) => {
                     let Some(pause) = PAUSES.get(attempts) else { break error };
                     attempts += 1;
@@ -194,10 +198,16 @@ async fn transact(
     if !events.is_empty() {
         subscription.subscriber.write(events, &mut transaction).await?;
     }
+    if planted!("defect-projector-checkpoint-apart") {
+        transaction.commit().await?;
+        transaction = subscription.home.database().begin().await?;
+    }
+    crash_point!("subscription-before-commit", &subscription.name, Err(Error::ShuttingDown.into()));
     if !checkpoints::step(&mut transaction, &subscription.name, &cursor.source, steps).await? {
         return Ok(false);
     }
     transaction.commit().await?;
+    crash_point!("subscription-after-commit", &subscription.name, Err(Error::ShuttingDown.into()));
     if !events.is_empty() {
         subscription.subscriber.committed(events);
     }

@@ -10,7 +10,7 @@ use crate::broker::Incoming;
 use crate::checkpoints::{self, Positions, Step};
 use crate::lease::Slots;
 use crate::log::Log;
-use crate::{Recorded, Result, feed};
+use crate::{Recorded, Result, feed, planted};
 
 /// How long a log may be ahead although the broker delivers: one partition of it may be stuck.
 const LONGEST_DOUBT: Duration = Duration::from_secs(1);
@@ -109,7 +109,7 @@ impl Cursor {
         for record in records {
             let Some(floor) = self.floor(record.partition) else { continue };
             let floor = reached.get(&record.partition).copied().unwrap_or(floor);
-            if record.position <= floor {
+            if record.position <= floor && !planted!("defect-projector-skips-dedup") {
                 metrics::counter!("mart_duplicates_skipped_total", "subscription" => subscription.name.clone())
                     .increment(1);
                 continue;
@@ -134,9 +134,10 @@ impl Cursor {
                     events.push(Delivered::stored(&self.source, recorded));
                 }
             }
-            reached.insert(record.partition, record.position);
+            reached.insert(record.partition, record.position.max(floor));
             match (subscription.reader)(&self.source, record.partition, record.position, record.payload) {
                 Ok(event) => events.push(event),
+                Err(_) if planted!("defect-poison-swallowed") => {}
                 Err(error) => {
                     tracing::warn!(%error, source = self.source, position = record.position, "an unreadable record; the log has the event");
                     metrics::counter!("mart_records_unreadable_total").increment(1);
