@@ -303,6 +303,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::keys::KeyFile;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -328,6 +329,29 @@ mod tests {
         assert_eq!(Selection::services(&options.services), Service::ALL);
         assert_eq!(options.outward.pay_within.as_secs(), 90);
         assert_eq!(options.listen.rate_limits, crate::limits::RateLimits::OFF);
+    }
+
+    #[test]
+    fn keys_and_replication_are_as_given() {
+        let read = |arguments: &[&str]| {
+            let arguments = ["mart", "work", "all"].iter().chain(arguments);
+            Cli::try_parse_from(arguments).map(|cli| match cli.command {
+                Command::Work(options) => *options,
+                other => panic!("another command was read: {other:?}"),
+            })
+        };
+        let own = read(&["--data-dir", "/data"]).expect("it is right");
+        assert_eq!(own.storage.master_key(), KeyFile::Own("/data/keys/master.key".into()));
+        assert_eq!(own.storage.token_key(), KeyFile::Own("/data/keys/token.pem".into()));
+        assert_eq!(own.broker.kafka_replication, 1);
+        let given = ["--master-key-file", "/a", "--token-key-file", "/b", "--kafka-replication", "3"];
+        let given = read(&given).expect("it is right");
+        assert_eq!(given.storage.master_key(), KeyFile::Given("/a".into()));
+        assert_eq!(given.storage.token_key(), KeyFile::Given("/b".into()));
+        assert_eq!(given.broker.kafka_replication, 3);
+        for wrong in ["0", "-1", "32768", "many"] {
+            assert!(read(&["--kafka-replication", wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

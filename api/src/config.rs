@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::decimal::Decimal;
 use crate::grpc::{ClientOptions, TlsFiles};
+use crate::keys::KeyFile;
 use crate::limits::RateLimits;
 use crate::server::ServerOptions;
 use crate::telemetry::LogFormat;
@@ -102,7 +103,7 @@ impl Selection {
 /// Where the logs and read models are.
 #[derive(Debug, Clone, Args)]
 pub struct StorageOptions {
-    /// Folder for keys, and for the database when no server is given
+    /// Folder for the keys and the database, when no others are given, and for mail
     #[arg(long, env = "MART_DATA_DIR", default_value = ".mart", value_name = "FOLDER")]
     pub data_dir: PathBuf,
 
@@ -110,6 +111,15 @@ pub struct StorageOptions {
     /// one service a database elsewhere [default: a private server in the data folder]
     #[arg(long, env = "MART_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
+
+    /// File with the master key, 32 bytes, the same for all processes [default: one made in the data folder]
+    #[arg(long, env = "MART_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
+
+    /// File with the Ed25519 key that signs access tokens (PEM, PKCS#8), the same for all processes of the users
+    /// service [default: one made in the data folder]
+    #[arg(long, env = "MART_TOKEN_KEY_FILE", value_name = "FILE")]
+    pub token_key_file: Option<PathBuf>,
 }
 
 /// The databases of the services, as far as they were given.
@@ -172,11 +182,23 @@ impl StorageOptions {
         DatabaseUrls::new(self.database_url.clone(), Service::ALL.into_iter().filter_map(own).collect())
     }
 
+    /// The key that wraps the keys of personal data.
+    pub fn master_key(&self) -> KeyFile {
+        self.key(self.master_key_file.as_ref(), "keys/master.key")
+    }
+
     /// The key that signs access tokens.
-    pub fn token_key(&self) -> PathBuf {
-        self.data_dir.join("keys/token.pem")
+    pub fn token_key(&self) -> KeyFile {
+        self.key(self.token_key_file.as_ref(), "keys/token.pem")
+    }
+
+    fn key(&self, given: Option<&PathBuf>, own: &str) -> KeyFile {
+        given.map_or_else(|| KeyFile::Own(self.data_dir.join(own)), |path| KeyFile::Given(path.clone()))
     }
 }
+
+/// Kafka counts the replicas of a topic in 16 bits.
+const MAX_REPLICATION: i64 = i16::MAX as i64;
 
 /// Where the events go.
 #[derive(Debug, Clone, Args)]
@@ -188,14 +210,23 @@ pub struct BrokerOptions {
     /// Port on 127.0.0.1 that leads to the broker in this process [default: any free one]
     #[arg(long, env = "MART_BROKER_PORT", value_name = "PORT")]
     pub broker_port: Option<u16>,
+
+    /// Over how many brokers a topic is replicated that is made here; not for the broker in this process
+    #[arg(long, env = "MART_KAFKA_REPLICATION", default_value = "1", value_name = "BROKERS",
+        value_parser = clap::value_parser!(i32).range(1..=MAX_REPLICATION))]
+    pub kafka_replication: i32,
 }
+
+/// Where HTTP is served unless an address is given: to this machine alone.
+const HTTP_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Where requests come in, and what they may do.
 #[derive(Debug, Clone, Args)]
 pub struct ListenOptions {
-    /// Address for HTTP
-    #[arg(long, env = "MART_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
-    pub http_addr: SocketAddr,
+    /// Address for HTTP [default: 127.0.0.1:8080]; `mart work` and `mart project` tell there how they are
+    /// (/livez, /readyz, /metrics) when one is given
+    #[arg(long, env = "MART_HTTP_ADDR", value_name = "ADDRESS:PORT")]
+    pub http_addr: Option<SocketAddr>,
 
     /// Address for gRPC [default: none is served]
     #[arg(long, env = "MART_GRPC_ADDR", value_name = "ADDRESS:PORT")]
@@ -237,6 +268,11 @@ pub struct ListenOptions {
 }
 
 impl ListenOptions {
+    /// Where the routes of services are served.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr.unwrap_or(HTTP_ADDR)
+    }
+
     /// The limits of the HTTP server.
     pub fn server(&self) -> ServerOptions {
         ServerOptions { behind_gateway: self.behind_gateway, ..ServerOptions::default() }

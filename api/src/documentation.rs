@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::openapi::OpenApi as OpenApiDocument;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::problem::{Problem, ProblemBody};
@@ -33,7 +33,7 @@ const METRICS_MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
         title = "Online Mart",
         description = "An event-sourced online mart. Every write answers with `Mart-Position`; every refusal is a problem document (RFC 9457) with a stable `code`."
     ),
-    paths(ready, metrics),
+    paths(information, live, ready, metrics),
     components(schemas(ProblemBody)),
     modifiers(&BearerToken)
 )]
@@ -96,23 +96,29 @@ async fn metrics() -> impl IntoResponse {
     ([(CONTENT_TYPE, METRICS_MEDIA_TYPE)], telemetry::render_metrics())
 }
 
-/// All routes with the document's frame: give it the routes of the services.
+/// The routes of the services with the document's frame.
 pub fn document(routes: OpenApiRouter) -> OpenApiRouter {
-    let mut all = OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(information))
-        .routes(routes!(live))
-        .merge(routes);
+    let mut all = OpenApiRouter::with_openapi(Document::openapi()).merge(routes);
     conventions::complete(all.get_openapi_mut());
     all
 }
 
-/// Makes a router of all routes, with the pages, the document, `/readyz` and `/metrics`.
+/// Makes a router of routes, with the pages, the document and what every process tells of itself.
 pub fn router(routes: OpenApiRouter, readiness: ReadinessCheck) -> Router {
-    let (router, document) = document(routes).split_for_parts();
-    router
+    // Behind a gateway the mart is one: whichever process is asked shows the whole of it.
+    let whole = document(crate::routes::document()).into_openapi();
+    let (router, _) = routes.split_for_parts();
+    router.merge(state(readiness)).merge(SwaggerUi::new("/docs").url(DOCUMENT_PATH, whole))
+}
+
+/// Makes a router of what every process tells of itself: what it is, whether it lives, whether it can do its
+/// work, and its measurements.
+pub fn state(readiness: ReadinessCheck) -> Router {
+    Router::new()
+        .route("/", get(information))
+        .route("/livez", get(live))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(metrics))
-        .merge(SwaggerUi::new("/docs").url(DOCUMENT_PATH, document))
 }
 
 fn answer_readiness(readiness: Readiness) -> Response {

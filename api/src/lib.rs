@@ -78,6 +78,7 @@ pub mod gateway;
 pub mod grpc;
 pub mod headers;
 pub mod hearing;
+pub mod keys;
 pub mod limits;
 pub mod listing;
 pub mod mail;

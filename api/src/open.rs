@@ -10,7 +10,6 @@ use event_store::Log;
 use event_store::broker::{Broker, BrokerConfig};
 use projections::projector::Sources;
 use projections::{Live, registry};
-use rand::RngCore;
 use secrecy::{ExposeSecret, SecretString};
 
 use aggregates::orders::checkout::Checkout;
@@ -21,12 +20,14 @@ use crate::arrivals::Arrivals;
 use crate::auth::local::LocalAuthenticator;
 use crate::auth::{Authenticator, Believing};
 use crate::config::{
-    self, DatabaseUrls, Gateway as GatewayChoice, ListenOptions, OutwardOptions, Service, StorageOptions,
+    self, BrokerOptions, DatabaseUrls, Gateway as GatewayChoice, ListenOptions, OutwardOptions, Service,
+    StorageOptions,
 };
 use crate::contacts::{Contacts, LocalContacts};
 use crate::gateway::{Gateway, SimulatedGateway};
 use crate::grpc::{RemoteAuthenticator, RemoteContacts};
 use crate::hearing::Hearing;
+use crate::keys::{KeyFile, MASTER_KEY_BYTES};
 use crate::limits::Limits;
 use crate::mail::{self, Messenger};
 use crate::passwords::Passwords;
@@ -39,63 +40,22 @@ use crate::services::{
 };
 use crate::tokens::Tokens;
 
-/// The length of the master key.
-const MASTER_KEY_BYTES: usize = 32;
 /// How long a database may take to answer when a process starts.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a broker may take to answer when a process starts.
 const BROKER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Creates the folder that holds the keys, and whatever else the mart keeps in files.
+/// Creates the folder for whatever the mart keeps in files.
 ///
 /// # Errors
 /// In one sentence, when it cannot be.
 pub fn data_dir(storage: &StorageOptions) -> anyhow::Result<PathBuf> {
     let folder = &storage.data_dir;
-    std::fs::create_dir_all(folder.join("keys")).with_context(|| {
+    std::fs::create_dir_all(folder).with_context(|| {
         format!("the data folder {} cannot be made: choose another with --data-dir", folder.display())
     })?;
     Ok(folder.clone())
-}
-
-/// The key that wraps the personal keys, made at the first start. Losing it loses all personal data.
-///
-/// # Errors
-/// When the file cannot be read or is not a key.
-pub fn master_key(folder: &Path) -> anyhow::Result<[u8; MASTER_KEY_BYTES]> {
-    let path = folder.join("keys/master.key");
-    if !path.exists() {
-        let mut key = [0u8; MASTER_KEY_BYTES];
-        rand::rng().fill_bytes(&mut key);
-        create_private(&path, &key)?;
-    }
-    let key =
-        std::fs::read(&path).with_context(|| format!("the master key {} cannot be read", path.display()))?;
-    <[u8; MASTER_KEY_BYTES]>::try_from(key.as_slice()).map_err(|_| {
-        anyhow::anyhow!(
-            "{} is not a master key of {MASTER_KEY_BYTES} bytes: restore it from a copy",
-            path.display()
-        )
-    })
-}
-
-/// Writes a file that only its owner may read, whole or not at all. One that is there by now is kept.
-fn create_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let draft = path.with_extension(format!("{}.draft", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        match std::fs::hard_link(&draft, path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-            Ok(()) | Err(_) => std::fs::remove_file(&draft),
-        }
-    };
-    write().with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// The logs of services, their `own` and those they `read`, on the databases that were given. Databases on a shared server are made when they
@@ -155,31 +115,36 @@ pub async fn migrate(logs: &BTreeMap<&'static str, Log>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A broker on the network. It must answer when a process starts; later the mart goes on without it.
+/// The broker on the network, when one was given. It must answer when a process starts; later the mart goes on
+/// without it.
 ///
 /// # Errors
 /// In one sentence, when it does not answer.
-pub async fn external_broker(bootstrap_servers: &str) -> anyhow::Result<Broker> {
-    answering_broker(bootstrap_servers, false).await
+pub async fn external_broker(options: &BrokerOptions) -> anyhow::Result<Option<Broker>> {
+    let Some(servers) = &options.kafka_brokers else { return Ok(None) };
+    answering_broker(servers, false, options).await.map(Some)
 }
 
 /// The broker that was given, or the one inside a mart that runs in the data folder.
 ///
 /// # Errors
 /// As [`external_broker`].
-pub async fn broker_beside(given: Option<&str>, folder: &Path) -> anyhow::Result<Option<Broker>> {
-    if let Some(servers) = given {
-        return external_broker(servers).await.map(Some);
+pub async fn broker_beside(options: &BrokerOptions, folder: &Path) -> anyhow::Result<Option<Broker>> {
+    if let Some(broker) = external_broker(options).await? {
+        return Ok(Some(broker));
     }
-    match Running::read(folder) {
-        Some(running) => answering_broker(&running.kafka_brokers, running.embedded_broker).await.map(Some),
-        None => Ok(None),
-    }
+    let Some(running) = Running::read(folder) else { return Ok(None) };
+    answering_broker(&running.kafka_brokers, running.embedded_broker, options).await.map(Some)
 }
 
-async fn answering_broker(bootstrap_servers: &str, embedded: bool) -> anyhow::Result<Broker> {
+async fn answering_broker(
+    bootstrap_servers: &str,
+    embedded: bool,
+    options: &BrokerOptions,
+) -> anyhow::Result<Broker> {
     let bootstrap_servers = bootstrap_servers.to_owned();
-    let broker = Broker::new(BrokerConfig { bootstrap_servers, embedded, replication: 1 });
+    let replication = options.kafka_replication;
+    let broker = Broker::new(BrokerConfig { bootstrap_servers, embedded, replication });
     let deadline = tokio::time::Instant::now() + BROKER_PATIENCE;
     while !broker.is_up().await {
         if tokio::time::Instant::now() >= deadline {
@@ -221,7 +186,7 @@ pub struct Opening<'a> {
     /// Where the keys and mails are.
     pub data_dir: &'a Path,
     /// The signing key of tokens.
-    pub token_key: PathBuf,
+    pub token_key: KeyFile,
     /// How requests come in.
     pub listen: &'a ListenOptions,
     /// The world outside.
@@ -264,7 +229,7 @@ pub fn services(opening: &Opening<'_>, wanted: &[Service]) -> anyhow::Result<Ser
         Service::Users,
     ) {
         let log = log(Service::Users)?;
-        let tokens = Arc::new(Tokens::load_or_create(&opening.token_key)?);
+        let tokens = Arc::new(Tokens::load(&opening.token_key)?);
         let users = bus(&log);
         let strict: Arc<dyn Authenticator> =
             Arc::new(LocalAuthenticator::new(Arc::clone(&tokens), users.clone()));

@@ -40,11 +40,28 @@ impl Process {
         sources: &Sources,
         listen: &ListenOptions,
     ) {
+        self.serve_routes(listener, router(services, sources), listen);
+    }
+
+    /// Tells how the process is, on a socket that listens already, when there is one. Gives its address.
+    pub fn tell_state(
+        &mut self,
+        listener: Option<TcpListener>,
+        sources: &Sources,
+        listen: &ListenOptions,
+    ) -> Option<SocketAddr> {
+        let listener = listener?;
+        let address = listener.local_addr().ok();
+        self.serve_routes(listener, documentation::state(readiness(sources)), listen);
+        address
+    }
+
+    fn serve_routes(&mut self, listener: TcpListener, routes: Router, listen: &ListenOptions) {
         let options = listen.server();
-        let router = server::edge(router(services, sources), &options);
+        let router = server::edge(routes, &options);
         let stop = CancellationToken::new();
         let task = tokio::spawn(server::serve(listener, router, options, stop.clone()));
-        self.servers.push((stop, task));
+        self.serve_with(stop, task);
     }
 
     /// Runs a server that ends with its token.

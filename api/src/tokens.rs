@@ -3,10 +3,6 @@
 //! An access token says who and which session until it expires; whether the session was ended meanwhile is
 //! asked elsewhere every time. A refresh token is no JWT, so that one cannot be taken for the other.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
+
+use crate::keys::{KeyError, KeyFile};
 
 /// Who issues the tokens.
 pub const ISSUER: &str = "online-mart";
@@ -68,24 +66,6 @@ pub struct AccessClaims {
     pub jti: Uuid,
 }
 
-/// Why tokens cannot be issued at all.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyError {
-    /// The key file cannot be read or made.
-    #[error("the key {path} cannot be used: check its owner and its folder")]
-    File {
-        /// The key file.
-        path: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The file holds something else.
-    #[error("{0} holds no Ed25519 key in PKCS#8: remove it to have one made, which ends all sessions")]
-    NotAKey(String),
-}
-
 /// A token is not valid: bad, expired, for somebody else, of another kind. Clients are not told which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the token is not valid")]
@@ -102,21 +82,14 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Reads the key from a PEM file, or makes one there (mode 0600) when there is none.
+    /// Reads the key, in PEM.
     ///
     /// # Errors
     /// See [`KeyError`].
-    pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
-        let file_error = |source| KeyError::File { path: path.display().to_string(), source };
-        let pem = match fs::read_to_string(path) {
-            Ok(pem) => Zeroizing::new(pem),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_key(path).map_err(file_error)?;
-                Zeroizing::new(fs::read_to_string(path).map_err(file_error)?)
-            }
-            Err(error) => return Err(file_error(error)),
-        };
-        Self::from_pem(&pem).ok_or_else(|| KeyError::NotAKey(path.display().to_string()))
+    pub fn load(file: &KeyFile) -> Result<Self, KeyError> {
+        let pem = file.read(new_key_pem)?;
+        let text = std::str::from_utf8(&pem).ok();
+        text.and_then(Self::from_pem).ok_or_else(|| KeyError::NotASigningKey(file.name()))
     }
 
     /// Takes a key in PEM.
@@ -212,29 +185,13 @@ fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// Writes a new key beside and links it to its name: of two processes that start together both use the same,
-/// and none reads a half.
-fn create_key(path: &Path) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let making = folder.join(format!(".token-{}", Uuid::new_v4()));
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&making)?;
-    file.write_all(new_key_pem().as_bytes())?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&making, path);
-    fs::remove_file(&making)?;
-    match linked {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        Ok(()) | Err(_) => fs::File::open(folder)?.sync_all(),
-    }
-}
-
-fn new_key_pem() -> Zeroizing<String> {
+fn new_key_pem() -> Zeroizing<Vec<u8>> {
     let mut der = Zeroizing::new(PKCS8_ED25519.to_vec());
     let seed = Zeroizing::new(rand::rng().random::<[u8; 32]>());
     der.extend_from_slice(seed.as_slice());
     let encoded = Zeroizing::new(STANDARD.encode(der.as_slice()));
-    Zeroizing::new(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", encoded.as_str()))
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", encoded.as_str());
+    Zeroizing::new(pem.into_bytes())
 }
 
 /// What a client shows to get a new access token: `<user>.<session>.<secret>`. Only its hash is kept.
@@ -288,14 +245,13 @@ impl RefreshToken {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn tokens() -> Tokens {
-        Tokens::from_pem(&new_key_pem()).expect("the key is right")
+        let pem = String::from_utf8(new_key_pem().to_vec()).expect("a PEM is text");
+        Tokens::from_pem(&pem).expect("the key is right")
     }
 
     #[test]
@@ -357,16 +313,15 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_made_once_and_for_its_owner_alone() {
+    fn processes_with_the_same_key_take_each_others_tokens() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keys/token.pem");
-        let first = Tokens::load_or_create(&path).expect("a key is made");
-        let second = Tokens::load_or_create(&path).expect("the key is read");
+        let first = Tokens::load(&KeyFile::Own(path.clone())).expect("a key is made");
+        let second = Tokens::load(&KeyFile::Given(path.clone())).expect("the key is read");
         let token = first.issue(Uuid::now_v7(), Uuid::now_v7(), "staff", MINUTE);
         second.verify(token.expose_secret()).expect("it is the same key");
-        assert_eq!(path.metadata().expect("the file").permissions().mode() & 0o777, 0o600);
-        fs::write(&path, "nonsense").expect("the file is ours");
-        assert!(matches!(Tokens::load_or_create(&path), Err(KeyError::NotAKey(_))));
+        std::fs::write(&path, "nonsense").expect("the file is ours");
+        assert!(matches!(Tokens::load(&KeyFile::Own(path)), Err(KeyError::NotASigningKey(_))));
     }
 
     #[test]

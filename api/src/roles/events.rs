@@ -61,7 +61,7 @@ async fn follow(filter: &EventFilter) -> anyhow::Result<()> {
     let services = Selection::services(&filter.services);
     let maintenance = Maintenance::begin(&filter.storage, &services).await?;
     let folder = open::data_dir(&filter.storage)?;
-    let Some(broker) = open::broker_beside(filter.broker.kafka_brokers.as_deref(), &folder).await? else {
+    let Some(broker) = open::broker_beside(&filter.broker, &folder).await? else {
         bail!("no broker is known: start `mart up`, or set MART_KAFKA_BROKERS");
     };
     let logs: Vec<Log> = maintenance.sources.logs.values().cloned().collect();

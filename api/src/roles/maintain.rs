@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{ParkedCommand, ReplayOptions, VerifyOptions};
 use crate::config::{Selection, Service, StorageOptions};
 use crate::running::Databases;
-use crate::{open, work};
+use crate::{keys, open, work};
 
 /// How often progress is printed when it does not go to a terminal.
 const PRINTED_EVERY: Duration = Duration::from_secs(2);
@@ -31,8 +31,8 @@ pub(super) struct Maintenance {
 
 impl Maintenance {
     pub(super) async fn begin(storage: &StorageOptions, services: &[Service]) -> anyhow::Result<Self> {
-        let folder = open::data_dir(storage)?;
-        let master_key = open::master_key(&folder)?;
+        open::data_dir(storage)?;
+        let master_key = keys::master_key(&storage.master_key())?;
         let databases = Databases::find(storage).await?;
         let logs = open::logs(&databases.urls, &[], services, master_key).await?;
         Ok(Self { sources: Sources { logs, broker: None }, databases })

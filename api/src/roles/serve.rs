@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use projections::projector::Sources;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RoleOptions;
@@ -16,16 +17,17 @@ use crate::grpc::{self, UserAuthService};
 use crate::open::{self, Opening, Services};
 use crate::process::{self, Process};
 use crate::running::Databases;
+use crate::server::ServerError;
 use crate::services::UsersService;
-use crate::{server, telemetry};
+use crate::{keys, server, telemetry};
 
 /// Serves the HTTP and gRPC interface of some services.
 ///
 /// # Errors
 /// In one sentence that says what to do.
 pub async fn serve(options: RoleOptions) -> anyhow::Result<()> {
-    let listener = server::listen(options.listen.http_addr).await?;
-    let address = process::address_of(&listener, options.listen.http_addr);
+    let listener = server::listen(options.listen.http_addr()).await?;
+    let address = process::address_of(&listener, options.listen.http_addr());
     let opened = Opened::new(&options).await?;
     let services = opened.services(&options)?;
     let mut process = Process::default();
@@ -42,11 +44,13 @@ pub async fn serve(options: RoleOptions) -> anyhow::Result<()> {
 /// # Errors
 /// In one sentence that says what to do.
 pub async fn work(options: RoleOptions) -> anyhow::Result<()> {
+    let listener = state_listener(&options.listen).await?;
     let opened = Opened::new(&options).await?;
     let services = opened.services(&options)?;
     let mut process = Process::default();
     process.work(&services, &opened.wanted, &opened.sources);
-    println!("Online Mart works for {}", names(&opened.wanted));
+    let state = process.tell_state(listener, &opened.sources, &options.listen);
+    println!("Online Mart works for {}{}", names(&opened.wanted), told_at(state));
     opened.run(process).await
 }
 
@@ -55,10 +59,12 @@ pub async fn work(options: RoleOptions) -> anyhow::Result<()> {
 /// # Errors
 /// In one sentence that says what to do.
 pub async fn project(options: RoleOptions) -> anyhow::Result<()> {
+    let listener = state_listener(&options.listen).await?;
     let opened = Opened::new(&options).await?;
     let mut process = Process::default();
     process.project(&opened.wanted, &opened.sources);
-    println!("Online Mart projects {}", names(&opened.wanted));
+    let state = process.tell_state(listener, &opened.sources, &options.listen);
+    println!("Online Mart projects {}{}", names(&opened.wanted), told_at(state));
     opened.run(process).await
 }
 
@@ -86,6 +92,19 @@ pub(super) async fn grpc(
     Ok(())
 }
 
+/// Where a role that serves no routes tells how it is: nowhere unless an address was given, so that several of
+/// them run on one machine without a thought.
+async fn state_listener(listen: &ListenOptions) -> Result<Option<TcpListener>, ServerError> {
+    match listen.http_addr {
+        Some(address) => server::listen(address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn told_at(state: Option<SocketAddr>) -> String {
+    state.map(|address| format!("; how it is: http://{address}/readyz")).unwrap_or_default()
+}
+
 /// What a role has open.
 struct Opened {
     wanted: Vec<Service>,
@@ -99,11 +118,11 @@ impl Opened {
         telemetry::install_metrics();
         let wanted = Selection::services(&options.services);
         let folder = open::data_dir(&options.storage)?;
-        let master_key = open::master_key(&folder)?;
+        let master_key = keys::master_key(&options.storage.master_key())?;
         let databases = Databases::find(&options.storage).await?;
         let logs = open::logs(&databases.urls, &wanted, &open::with_sources(&wanted), master_key).await?;
         open::migrate(&logs).await?;
-        let broker = open::broker_beside(options.broker.kafka_brokers.as_deref(), &folder).await?;
+        let broker = open::broker_beside(&options.broker, &folder).await?;
         if broker.is_none() {
             tracing::warn!(
                 "no broker is given (MART_KAFKA_BROKERS): nothing is published, and logs are followed"

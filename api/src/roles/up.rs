@@ -12,7 +12,7 @@ use crate::config::{BrokerOptions, Service};
 use crate::open::{self, Opening};
 use crate::process::{self, Process};
 use crate::running::Running;
-use crate::{demo, server, telemetry};
+use crate::{demo, keys, server, telemetry};
 
 /// Runs the mart until it is asked to stop.
 ///
@@ -20,11 +20,11 @@ use crate::{demo, server, telemetry};
 /// In one sentence that says what to do.
 pub async fn up(options: UpOptions) -> anyhow::Result<()> {
     // A taken port is told before anything else is started.
-    let listener = server::listen(options.listen.http_addr).await?;
-    let address = process::address_of(&listener, options.listen.http_addr);
+    let listener = server::listen(options.listen.http_addr()).await?;
+    let address = process::address_of(&listener, options.listen.http_addr());
     telemetry::install_metrics();
     let folder = open::data_dir(&options.storage)?;
-    let master_key = open::master_key(&folder)?;
+    let master_key = keys::master_key(&options.storage.master_key())?;
 
     let mut urls = options.storage.database_urls();
     let postgres = if urls.is_complete() {
@@ -91,8 +91,8 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
 
 /// The broker that was given, or one in this process.
 async fn broker(options: &BrokerOptions) -> anyhow::Result<(Broker, Option<EmbeddedBroker>)> {
-    if let Some(servers) = &options.kafka_brokers {
-        return Ok((open::external_broker(servers).await?, None));
+    if let Some(broker) = open::external_broker(options).await? {
+        return Ok((broker, None));
     }
     let embedded = EmbeddedBroker::start(options.broker_port)?;
     for service in Service::ALL {

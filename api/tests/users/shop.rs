@@ -8,6 +8,7 @@ use aggregates::identifiers::UserId;
 use aggregates::users::{Role, User, UserCommand};
 use api::auth::Authenticator;
 use api::auth::local::LocalAuthenticator;
+use api::keys::KeyFile;
 use api::limits::{Limits, RateLimits};
 use api::passwords::Passwords;
 use api::reads::ServiceReads;
@@ -59,7 +60,7 @@ impl Shop {
         drop(registry::run_projectors("users", &log, &sources, &stop));
 
         let keys = tempfile::tempdir().expect("a folder");
-        let tokens = Tokens::load_or_create(&keys.path().join("token.pem")).expect("a key is made");
+        let tokens = Tokens::load(&KeyFile::Own(keys.path().join("token.pem"))).expect("a key is made");
         let (tokens, users) = (Arc::new(tokens), bus::<User>(&log));
         let auth: Arc<dyn Authenticator> =
             Arc::new(LocalAuthenticator::new(Arc::clone(&tokens), users.clone()));

@@ -1,14 +1,29 @@
 //! The parts of the mart as processes of their own do the same as all in one.
 
 use features::PATIENCE;
+use features::client::Client;
 use features::eventually::eventually;
 use features::mart::Setup;
+use features::program::Program;
 use features::shop::{
     GOOD_CARD, customer, mails_become, order, order_now, order_reads, paid_order, pay, product, stock_becomes,
 };
 use features::topics;
+use serde_json::json;
 
 use crate::room;
+
+/// A role that serves no routes is asked how it is, and for nothing else.
+async fn tells_how_it_is(role: &Program) {
+    let line = role.says("Online Mart").await.expect("it is ready");
+    let address = line.split_once("http://").and_then(|(_, rest)| rest.strip_suffix("/readyz"));
+    let client = Client::new(&format!("http://{}", address.expect("it says where it tells how it is")));
+    for path in ["/livez", "/metrics"] {
+        drop(client.get(path).await.is(200));
+    }
+    assert_eq!(client.get("/readyz").await.is(200).body, json!({ "ready": true }));
+    drop(client.get("/v1/products").await.is(404));
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn serving_working_and_projecting_apart_is_the_same_as_all_in_one() {
@@ -22,6 +37,9 @@ async fn serving_working_and_projecting_apart_is_the_same_as_all_in_one() {
     }
     let mut projecting = mart.role(&["project", "all"]).await;
     let mut working = [mart.role(&["work", "all"]).await, mart.role(&["work", "all"]).await];
+
+    tells_how_it_is(&projecting).await;
+    tells_how_it_is(&working[1]).await;
 
     let (ann, product) = (customer(&mart).await, product(&mart, "2.00", 10).await);
     let first = paid_order(&ann, &product, 1).await;

@@ -61,6 +61,17 @@ async fn a_data_folder_that_is_no_folder_or_holds_a_broken_key_is_told() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_named_and_is_not_there_is_told_and_not_made() {
+    for variable in ["MART_MASTER_KEY_FILE", "MART_TOKEN_KEY_FILE"] {
+        let setup = Setup::new().await;
+        let path = setup.data_dir().join("named.key");
+        let setup = setup.with(variable, &path.display().to_string());
+        refuses(&setup.run().await, "there is no key");
+        assert!(!path.exists(), "{variable}");
+    }
+}
+
+#[tokio::test]
 async fn the_mart_needs_nothing_stops_cleanly_and_finds_everything_again() {
     let _room = room().await;
     let mut mart = Setup::embedded().start().await;
