@@ -1,6 +1,6 @@
 drop function event_store.append(
     text[], text[], bigint[], integer[], uuid[], text[], bytea[], boolean[], text[], boolean[],
-    integer[], bigint[], text[], text[], text[], text[], smallint[], integer[], text[], bytea[], boolean[]);
+    integer[], bigint[], text[], text[], json[], json[], smallint[], integer[], text[], bytea[], boolean[]);
 drop function event_store.append_classified(
     bigint, timestamptz, text[], text[], bigint[], integer[], uuid[], text[], bytea[], boolean[], text[], boolean[],
-    integer[], bigint[], text[], text[], text[], text[], smallint[], integer[], text[], bytea[], boolean[]);
+    integer[], bigint[], text[], text[], json[], json[], smallint[], integer[], text[], bytea[], boolean[]);

@@ -8,14 +8,16 @@
 -- per command. Outcomes: 0 appended, 1 duplicate (with what the first one left), 2 conflict,
 -- 3 claim taken (with its scope).
 --
+-- Payloads come as json, not as text to be cast: so they are parsed with the arguments, before the lock.
+--
 -- It is a function of several statements because a single statement's snapshot would be older than
 -- the lock, and its max(position) stale.
 create function event_store.append(
     c_type text[], c_aggregate text[], c_expected bigint[], c_events integer[],
     c_command uuid[], c_principal text[], c_fingerprint bytea[], c_refused boolean[],
     c_answer text[], c_derived boolean[],
-    e_command integer[], e_sequence bigint[], e_type text[], e_version text[], e_payload text[],
-    e_metadata text[], e_partition smallint[],
+    e_command integer[], e_sequence bigint[], e_type text[], e_version text[], e_payload json[],
+    e_metadata json[], e_partition smallint[],
     k_command integer[], k_scope text[], k_key bytea[], k_take boolean[]
 ) returns table (
     ordinal integer, outcome smallint, head bigint, recorded timestamptz,
@@ -69,11 +71,15 @@ begin
 
     if not v_stale then
         begin
+            -- Arrays that are unnested in the select list are read in step; in the from list each would be
+            -- copied to a table of its own first.
             insert into event_store.events
             select v_head + e.ordinal, c_type[e.command], c_aggregate[e.command], e.sequence, e.type, e.version,
-                   e.payload::json, e.metadata::json, e.partition, v_now
-            from unnest(e_command, e_sequence, e_type, e_version, e_payload, e_metadata, e_partition)
-                with ordinality as e(command, sequence, type, version, payload, metadata, partition, ordinal);
+                   e.payload, e.metadata, e.partition, v_now
+            from (select generate_series(1, cardinality(e_command)) as ordinal, unnest(e_command) as command,
+                         unnest(e_sequence) as sequence, unnest(e_type) as type, unnest(e_version) as version,
+                         unnest(e_payload) as payload, unnest(e_metadata) as metadata,
+                         unnest(e_partition) as partition) e;
             if cardinality(k_command) > 0 then
                 delete from event_store.claims k
                 using unnest(k_command, k_scope, k_key, k_take) as r(command, scope, key, take)
@@ -117,8 +123,8 @@ create function event_store.append_classified(
     c_type text[], c_aggregate text[], c_expected bigint[], c_events integer[],
     c_command uuid[], c_principal text[], c_fingerprint bytea[], c_refused boolean[],
     c_answer text[], c_derived boolean[],
-    e_command integer[], e_sequence bigint[], e_type text[], e_version text[], e_payload text[],
-    e_metadata text[], e_partition smallint[],
+    e_command integer[], e_sequence bigint[], e_type text[], e_version text[], e_payload json[],
+    e_metadata json[], e_partition smallint[],
     k_command integer[], k_scope text[], k_key bytea[], k_take boolean[]
 ) returns table (
     ordinal integer, outcome smallint, head bigint, recorded timestamptz,
@@ -191,7 +197,7 @@ begin
 
     insert into event_store.events
     select v_head + row_number() over (order by e.ordinal), c_type[e.command], c_aggregate[e.command], e.sequence,
-           e.type, e.version, e.payload::json, e.metadata::json, e.partition, v_now
+           e.type, e.version, e.payload, e.metadata, e.partition, v_now
     from unnest(e_command, e_sequence, e_type, e_version, e_payload, e_metadata, e_partition)
         with ordinality as e(command, sequence, type, version, payload, metadata, partition, ordinal)
     where v_outcome[e.command] = 0;

@@ -1,7 +1,11 @@
 //! One round trip, one commit, for many commands: the call of the SQL function `event_store.append`.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
+use sqlx::{Encode, PgConnection, Postgres, Row, Type};
 use uuid::Uuid;
 
 use crate::event::partition_of;
@@ -105,6 +109,28 @@ pub enum Outcome {
 const APPEND: &str = "select * from event_store.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
                       $14, $15, $16, $17, $18, $19, $20, $21)";
 
+/// JSON that is text already, bound as PostgreSQL's `json`.
+struct JsonText<'a>(&'a str);
+
+impl Type<Postgres> for JsonText<'_> {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(114))
+    }
+}
+
+impl PgHasArrayType for JsonText<'_> {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(199))
+    }
+}
+
+impl Encode<'_, Postgres> for JsonText<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> std::result::Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+}
+
 /// Appends a batch. Commands of one aggregate must come in the order of their decision.
 ///
 /// # Errors
@@ -149,8 +175,8 @@ pub(crate) async fn append(connection: &mut PgConnection, batch: &[Append]) -> R
             sequences.push(command.expected + 1 + offset as i64);
             event_types.push(event.event_type.as_str());
             versions.push(event.event_version.as_str());
-            payloads.push(event.payload.as_str());
-            metadata.push(event.metadata.as_str());
+            payloads.push(JsonText(&event.payload));
+            metadata.push(JsonText(&event.metadata));
             partitions.push(partition);
         }
         for claim in &command.claims {

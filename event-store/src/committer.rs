@@ -147,7 +147,11 @@ async fn commit(
             }
         }
         Err(error) => {
-            tracing::warn!(%error, commands = commands.len(), "a batch could not be committed");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                commands = commands.len(),
+                "a batch could not be committed"
+            );
             for reply in replies {
                 let _ = reply.send(Err(again(&error)));
             }

@@ -242,7 +242,8 @@ where
         &self.inner.log
     }
 
-    /// Carries out a command and answers when its events are durable.
+    /// Carries out a command and answers when its events are durable. Whoever stops waiting for the answer
+    /// does not undo the command: it may have been carried out or not.
     ///
     /// # Errors
     /// The refusal of the domain, or what kept the command from being decided; in both cases nothing was
@@ -254,17 +255,22 @@ where
         };
         let (reply, answer) = oneshot::channel();
         let pending = Pending { command, context, fresh, attempts: 0, reply };
-        match self.inner.queues.entry(aggregate_id.clone()) {
+        let first = match self.inner.queues.entry(aggregate_id.clone()) {
             Entry::Occupied(mut queue) => {
                 if queue.get().len() >= QUEUED_COMMANDS {
                     return Err(ExecuteError::Busy);
                 }
                 queue.get_mut().push_back(pending);
+                None
             }
             Entry::Vacant(slot) => {
-                slot.insert(VecDeque::from([pending]));
-                tokio::spawn(runner::run(Arc::clone(&self.inner), aggregate_id));
+                slot.insert(VecDeque::new());
+                Some(pending)
             }
+        };
+        // Most commands meet nobody else at their aggregate: they run here, without a task of their own.
+        if let Some(pending) = first {
+            runner::run_first(&self.inner, aggregate_id, pending).await;
         }
         answer.await.unwrap_or(Err(ExecuteError::Engine(Error::ShuttingDown)))
     }

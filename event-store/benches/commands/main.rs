@@ -22,6 +22,10 @@ use embedded::testing::TemporaryPostgres;
 
 use options::{Invocation, Options};
 
+/// The allocator of the `mart` binary, for both sides of each comparison.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The failure of a run: whatever it is, no figures come out.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -40,6 +44,11 @@ async fn measure(options: Options) -> Result<(), Failure> {
     let server = TemporaryPostgres::start().await?;
     let facts = database::facts(&server.server_url()).await?;
     eprintln!("{facts}");
+    if let Some((row, in_flight)) = options.cell {
+        rounds::play_cell(&server.server_url(), row, in_flight, &options).await?;
+        server.stop().await;
+        return Ok(());
+    }
     let mut results = rounds::Results::default();
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);

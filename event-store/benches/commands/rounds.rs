@@ -51,6 +51,17 @@ impl Row {
         }
     }
 
+    /// What the command line calls it.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::NewKeyed => "keyed",
+            Self::ExistingCold => "cold",
+            Self::ExistingWarm => "warm",
+            Self::Hot => "hot",
+        }
+    }
+
     /// The row whose stock figures this one is compared with: stock keeps nothing in memory and knows no
     /// idempotency keys, so that some rows share theirs.
     pub(crate) fn baseline(self) -> Self {
@@ -115,6 +126,35 @@ pub(crate) async fn play(
     for in_flight in LEVELS {
         hot_aggregate(&database, in_flight, options, results).await?;
     }
+    database.remove().await
+}
+
+/// Plays one cell of the engine alone.
+pub(crate) async fn play_cell(
+    server_url: &str,
+    row: Row,
+    in_flight: usize,
+    options: &Options,
+) -> Result<(), Failure> {
+    let database = RoundDatabase::create(server_url, 1).await?;
+    let (engine, workload) = match row {
+        Row::New => (Engine::mart(&database.log), Workload::New),
+        Row::NewKeyed => (Engine::mart_keyed(&database.log), Workload::New),
+        Row::ExistingCold => {
+            let ids = database.fill(AGGREGATES, EVENTS_EACH).await?.into();
+            (Engine::mart(&database.log), Workload::once(&ids))
+        }
+        Row::ExistingWarm => {
+            let ids = database.fill(AGGREGATES, EVENTS_EACH).await?.into();
+            (in_memory(&database.log, &ids, options).await, Workload::Any(ids))
+        }
+        Row::Hot => {
+            let ids = database.fill(1, HOT_EVENTS).await?.into();
+            (Engine::mart(&database.log), Workload::Any(ids))
+        }
+    };
+    database.settle().await?;
+    tell("mart", row, in_flight, &cell::run(&engine, workload, in_flight, options).await);
     database.remove().await
 }
 

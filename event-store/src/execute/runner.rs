@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, DomainEvent};
-use dashmap::mapref::entry::Entry;
 use rand::Rng;
 use uuid::Uuid;
 
@@ -23,52 +22,38 @@ const CONFLICT_RETRIES: u32 = 3;
 /// The longest pause before a command is decided anew.
 const CONFLICT_PAUSE_MS: u64 = 10;
 
-/// Frees the aggregate's queue when its runner ends by a panic; whoever waits in it is told at once.
-struct Queue<A: Aggregate> {
-    inner: Arc<Inner<A>>,
-    id: String,
-    done: bool,
-}
-
-impl<A: Aggregate> Drop for Queue<A> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.inner.queues.remove(&self.id);
-        }
-    }
-}
-
-pub(super) async fn run<A>(inner: Arc<Inner<A>>, id: String)
+/// The right to run the commands of one aggregate, held by one runner at a time.
+///
+/// A runner may end at any await: it runs in the caller's own task, which is dropped when a client goes
+/// away, and a command may panic. Whoever still waits then is served by a runner of its own.
+struct Turn<A>
 where
     A: Aggregate + Clone + 'static,
     A::Command: Clone + Send + Sync,
     A::Error: Send + Sync + 'static,
 {
-    let mut queue = Queue { inner: Arc::clone(&inner), id: id.clone(), done: false };
-    let mut state: Option<Loaded<A>> = inner.cache.take(&id);
-    loop {
-        let round = match inner.queues.entry(id.clone()) {
-            Entry::Occupied(mut waiting) => {
-                let count = waiting.get().len().min(ROUND_COMMANDS);
-                if count == 0 {
-                    if let Some(state) = state {
-                        inner.cache.put(&id, state);
-                    }
-                    waiting.remove();
-                    queue.done = true;
-                    return;
-                }
-                waiting.get_mut().drain(..count).collect::<Vec<_>>()
-            }
-            Entry::Vacant(_) => {
-                queue.done = true;
-                return;
-            }
-        };
-        let Round { left, again, conflict } = Round::play(&inner, &id, state.take(), round).await;
-        state = left;
+    inner: Arc<Inner<A>>,
+    id: String,
+    /// Whether it has run at all. One that has not was made for a runtime that takes no more tasks.
+    begun: bool,
+    over: bool,
+}
+
+impl<A> Turn<A>
+where
+    A: Aggregate + Clone + 'static,
+    A::Command: Clone + Send + Sync,
+    A::Error: Send + Sync + 'static,
+{
+    fn new(inner: Arc<Inner<A>>, id: String) -> Self {
+        Self { inner, id, begun: false, over: false }
+    }
+
+    /// Plays one round and puts back what has to be decided anew. Gives the state after it, when it is known.
+    async fn play(&self, state: Option<Loaded<A>>, round: Vec<Pending<A>>) -> Option<Loaded<A>> {
+        let Round { left, again, conflict } = Round::play(&self.inner, &self.id, state, round).await;
         if !again.is_empty() {
-            if let Some(mut waiting) = inner.queues.get_mut(&id) {
+            if let Some(mut waiting) = self.inner.queues.get_mut(&self.id) {
                 for pending in again.into_iter().rev() {
                     waiting.push_front(pending);
                 }
@@ -78,6 +63,79 @@ where
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
         }
+        left
+    }
+
+    /// Gives the turn back if nobody waits: whether it did. The state is in the cache before the next command
+    /// looks for it.
+    fn give_back(&mut self, state: &mut Option<Loaded<A>>) -> bool {
+        self.over = self
+            .inner
+            .queues
+            .remove_if(&self.id, |_, waiting| {
+                if waiting.is_empty()
+                    && let Some(state) = state.take()
+                {
+                    self.inner.cache.put(&self.id, state);
+                }
+                waiting.is_empty()
+            })
+            .is_some();
+        self.over
+    }
+
+    fn next_round(&self) -> Vec<Pending<A>> {
+        let Some(mut waiting) = self.inner.queues.get_mut(&self.id) else { return Vec::new() };
+        let count = waiting.len().min(ROUND_COMMANDS);
+        waiting.drain(..count).collect()
+    }
+
+    async fn play_on(mut self, mut state: Option<Loaded<A>>) {
+        self.begun = true;
+        while !self.give_back(&mut state) {
+            let round = self.next_round();
+            state = self.play(state, round).await;
+        }
+    }
+}
+
+impl<A> Drop for Turn<A>
+where
+    A: Aggregate + Clone + 'static,
+    A::Command: Clone + Send + Sync,
+    A::Error: Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if self.over || self.inner.queues.remove_if(&self.id, |_, waiting| waiting.is_empty()).is_some() {
+            return;
+        }
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if self.begun => {
+                let turn = Self::new(Arc::clone(&self.inner), self.id.clone());
+                runtime.spawn(turn.play_on(None));
+            }
+            // Nothing runs any more: whoever waits is told by the end of the channel.
+            _ => {
+                self.inner.queues.remove(&self.id);
+            }
+        }
+    }
+}
+
+/// Runs a command that nobody is ahead of, in the caller's own task. Those that came in meanwhile go on in a
+/// task of their own.
+pub(super) async fn run_first<A>(inner: &Arc<Inner<A>>, id: String, pending: Pending<A>)
+where
+    A: Aggregate + Clone + 'static,
+    A::Command: Clone + Send + Sync,
+    A::Error: Send + Sync + 'static,
+{
+    let mut turn = Turn::new(Arc::clone(inner), id);
+    turn.begun = true;
+    let state = inner.cache.take(&turn.id);
+    let mut state = turn.play(state, vec![pending]).await;
+    if !turn.give_back(&mut state) {
+        tokio::spawn(turn.play_on(state));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command bus: durable, dense, in order, idempotent, and right when processes race.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_store::append::CommandKey;
 use event_store::{Context, ExecuteError, Target, feed};
@@ -66,6 +67,27 @@ async fn many_commands_on_one_aggregate_are_all_decided_in_order() {
     let results = join_all(withdrawals).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 100);
     assert_eq!(bus.load(&id).await.expect("loads").aggregate.balance, 0);
+    assert_dense(&log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_behind_a_caller_that_goes_away_is_served() {
+    let (_database, log) = log().await;
+    let bus = bus(&log);
+    let id = new_id();
+    let deposit = || {
+        let command = AccountCommand::Deposit { amount: 1 };
+        Box::pin(bus.execute(Target::Existing(id.clone()), command, Context::default()))
+    };
+    let (mut leaving, mut waiting) = (deposit(), deposit());
+    assert!(futures::poll!(&mut leaving).is_pending(), "it waits for the database");
+    assert!(futures::poll!(&mut waiting).is_pending(), "it waits for its turn");
+    drop(leaving);
+    let served = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("its turn comes");
+    let version = served.expect("accepted").sequence;
+    assert!((1..=2).contains(&version), "{version}: the one that left was carried out or not");
+    // The aggregate is free again.
+    assert_eq!(deposit().await.expect("accepted").sequence, version + 1);
     assert_dense(&log).await;
 }
 
