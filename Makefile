@@ -5,7 +5,7 @@ CARGO ?= cargo
 FAILPOINTS := api/failpoints
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-.PHONY: help prepare up test lint bench clean
+.PHONY: help prepare up test lint bench faults clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: lint ## Everything: format, lints, unit, property, integration and accepta
 
 bench: prepare ## Measure the engine beside postgres-es and pgbench
 	$(CARGO) bench -p event-store --bench commands
+
+faults: prepare ## Break a whole mart on purpose and check its promises; SEED=1 MINUTES=3 repeat a run
+	$(CARGO) build --quiet -p api -p faults --bins
+	$(TARGET)/debug/faults run
 
 clean: ## Remove what was built; the data in .mart stays
 	$(CARGO) clean

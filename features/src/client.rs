@@ -33,6 +33,12 @@ impl Client {
         Self { http, base: base.to_owned(), token: None }
     }
 
+    /// The same at another mart, or at the same one elsewhere.
+    #[must_use]
+    pub fn at(&self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self.clone() }
+    }
+
     /// The same with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {

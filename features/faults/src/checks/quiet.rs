@@ -1,0 +1,103 @@
+//! Waiting until nothing is to be done any more, which must not take long when everything works.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use features::databases::SERVICES;
+use sqlx::Row;
+
+use crate::postgres::Postgres;
+
+/// How long it may take from the end of the last fault. Orders that are not paid expire within it.
+const QUIET_WITHIN: Duration = Duration::from_secs(30);
+/// How much longer letters may take: one that was under way when its worker died is taken up when its lease of a
+/// minute is over, as a slow mail server may take so long.
+const LETTERS_WITHIN: Duration = Duration::from_secs(75);
+/// The queue of letters.
+const LETTERS: &str = "notices";
+/// The pause between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Waits until all logs are published and read to their ends, and no work is due or will be. Says how long it
+/// took, or what is still to be done when the time is over.
+///
+/// # Errors
+/// When the databases do not answer.
+pub async fn settle(postgres: &Postgres) -> Result<std::result::Result<Duration, String>> {
+    let started = Instant::now();
+    loop {
+        let open = open(postgres).await?;
+        let elapsed = started.elapsed();
+        let within = if open.iter().all(|(letters, _)| *letters) { LETTERS_WITHIN } else { QUIET_WITHIN };
+        if open.is_empty() {
+            return Ok(Ok(elapsed));
+        }
+        if elapsed > within {
+            let open: Vec<String> = open.into_iter().map(|(_, what)| what).collect();
+            return Ok(Err(format!("after {within:?} there is still {}", open.join("; "))));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What is still to be done, and whether it is about letters alone.
+async fn open(postgres: &Postgres) -> Result<Vec<(bool, String)>> {
+    let mut open = Vec::new();
+    let mut ends: HashMap<(String, i16), i64> = HashMap::new();
+    let mut connections = Vec::new();
+    for service in SERVICES {
+        let mut connection = postgres.connect(service).await?;
+        let rows = sqlx::query(
+            "select partition, max(position) as position from event_store.events group by partition order by partition",
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        for row in rows {
+            ends.insert((service.to_owned(), row.try_get("partition")?), row.try_get("position")?);
+        }
+        connections.push((service, connection));
+    }
+    for (service, mut connection) in connections {
+        let head =
+            ends.iter().filter(|((source, _), _)| source == service).map(|(_, end)| *end).max().unwrap_or(0);
+        let relayed: Option<i64> =
+            sqlx::query_scalar("select position from event_store.relay where source = $1")
+                .bind(service)
+                .fetch_optional(&mut connection)
+                .await?;
+        if relayed.unwrap_or(0) < head {
+            open.push((false, format!("{service} is published to {relayed:?} of {head}")));
+        }
+        let rows = sqlx::query(
+            "select subscription, source, partition, position from event_store.checkpoints \
+             order by subscription, source, partition",
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        for row in rows {
+            let (subscription, source): (String, String) =
+                (row.try_get("subscription")?, row.try_get("source")?);
+            let (partition, position): (i16, i64) = (row.try_get("partition")?, row.try_get("position")?);
+            let end = ends.get(&(source.clone(), partition)).copied().unwrap_or(0);
+            if position < end {
+                open.push((
+                    false,
+                    format!("{subscription} has read {source}/{partition} to {position} of {end}"),
+                ));
+            }
+        }
+        let rows = sqlx::query(
+            "select queue, count(*) as count, min(last_error) as last_error from event_store.timers \
+             group by queue order by queue",
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        for row in rows {
+            let (queue, count): (String, i64) = (row.try_get("queue")?, row.try_get("count")?);
+            let error: Option<String> = row.try_get("last_error")?;
+            open.push((queue == LETTERS, format!("{service} has {count} timers of {queue} ({error:?})")));
+        }
+    }
+    Ok(open)
+}

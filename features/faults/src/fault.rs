@@ -1,0 +1,72 @@
+//! What can be broken.
+
+use std::fmt;
+
+use clap::ValueEnum;
+
+/// A kind of fault. Each is lifted again after the time that the schedule gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub enum Fault {
+    /// A process of the mart is killed (SIGKILL) and started again.
+    Kill,
+    /// A process of the mart is stopped in its tracks (SIGSTOP) and goes on (SIGCONT).
+    Pause,
+    /// PostgreSQL is shut down immediately, without a checkpoint, and started again.
+    PostgresStop,
+    /// The postmaster of PostgreSQL is killed (SIGKILL), and a server started again.
+    PostgresKill,
+    /// A backend of PostgreSQL is told to end.
+    BackendEnd,
+    /// The connection to PostgreSQL is cut when a commit is done and before its answer arrives.
+    CommitCut,
+    /// The broker takes no connections, and those that are open are cut.
+    BrokerDown,
+    /// The broker loses all records and topics.
+    BrokerEmptied,
+    /// The broker refuses requests.
+    BrokerErrors,
+    /// The connection to the broker is cut when records are stored and before the answer arrives.
+    ProduceCut,
+    /// Everything between a process and PostgreSQL or the broker takes longer.
+    LinkDelay,
+    /// Nothing passes between a process and PostgreSQL or the broker, and nobody is told.
+    LinkStall,
+    /// The connections between a process and PostgreSQL or the broker are cut, and no new ones are taken.
+    LinkCut,
+}
+
+impl Fault {
+    /// How often it is chosen, beside the others.
+    pub(crate) fn weight(self) -> u32 {
+        match self {
+            Self::Kill => 12,
+            Self::CommitCut => 8,
+            Self::Pause | Self::LinkCut => 5,
+            Self::BackendEnd | Self::ProduceCut | Self::LinkDelay | Self::LinkStall => 4,
+            Self::BrokerDown | Self::BrokerErrors | Self::PostgresStop | Self::PostgresKill => 3,
+            Self::BrokerEmptied => 2,
+        }
+    }
+
+    /// The shortest and the longest time until it is lifted, in milliseconds.
+    pub(crate) fn lasting_ms(self) -> (u64, u64) {
+        match self {
+            Self::Kill => (50, 2_500),
+            Self::Pause | Self::LinkStall => (500, 9_000),
+            Self::PostgresStop | Self::PostgresKill => (100, 2_000),
+            Self::BackendEnd => (1, 50),
+            Self::CommitCut | Self::ProduceCut => (1_000, 4_000),
+            Self::BrokerDown | Self::BrokerErrors | Self::LinkDelay | Self::LinkCut => (300, 6_000),
+            Self::BrokerEmptied => (50, 1_500),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => formatter.write_str(value.get_name()),
+            None => Ok(()),
+        }
+    }
+}

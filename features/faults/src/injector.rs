@@ -1,0 +1,125 @@
+//! Breaks what the schedule says when it says so, and lifts it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+
+use crate::fault::Fault;
+use crate::link::{Condition, Link};
+use crate::mart::Mart;
+use crate::postgres::End;
+use crate::schedule::Step;
+use crate::troubles::Troubles;
+use crate::world::World;
+
+/// How much later everything comes on a slow link, at least and at most, in milliseconds.
+const SLOW_MS: (u64, u64) = (20, 400);
+/// How many requests a broker refuses at once, at most.
+const REFUSED_REQUESTS: u64 = 40;
+
+/// Carries out a schedule. Faults overlap as they will; each is lifted before this ends.
+///
+/// # Errors
+/// When something that was broken cannot be mended.
+pub async fn carry_out(world: &Arc<World>, troubles: &Troubles, steps: Vec<Step>) -> Result<()> {
+    let mut under_way = tokio::task::JoinSet::new();
+    for step in steps {
+        tokio::time::sleep(step.at.saturating_sub(troubles.now())).await;
+        let (world, troubles) = (Arc::clone(world), troubles.clone());
+        under_way.spawn(async move {
+            let broken = troubles.begin(step.fault);
+            let result = break_and_mend(&world, &step).await;
+            drop(broken);
+            (step.fault, result)
+        });
+    }
+    while let Some(ended) = under_way.join_next().await {
+        let (fault, result) = ended?;
+        if let Err(error) = result {
+            troubles.complain(format!("after {fault}: {error:#}"));
+        }
+    }
+    Ok(())
+}
+
+async fn break_and_mend(world: &World, step: &Step) -> Result<()> {
+    let chosen = |count: usize| usize::try_from(step.choice % count.max(1) as u64).unwrap_or(0);
+    let mart = &world.marts[chosen(world.marts.len())];
+    // Another part of the number, so that which process and which link are apart.
+    let detail = step.choice >> 32;
+    match step.fault {
+        Fault::Kill => mart.kill(step.lasting).await,
+        Fault::Pause => {
+            mart.signal(Signal::SIGSTOP);
+            tokio::time::sleep(step.lasting).await;
+            mart.signal(Signal::SIGCONT);
+            Ok(())
+        }
+        Fault::PostgresStop => world.postgres.fail(End::Immediate, step.lasting).await,
+        Fault::PostgresKill => world.postgres.fail(End::Killed, step.lasting).await,
+        Fault::BackendEnd => end_backend(world, detail).await,
+        Fault::CommitCut => spring(&mart.to_postgres, step.lasting).await,
+        Fault::ProduceCut => {
+            let workers = world.role("work");
+            spring(&workers[chosen(workers.len())].to_broker, step.lasting).await
+        }
+        Fault::BrokerDown => {
+            world.broker.set_down(true)?;
+            tokio::time::sleep(step.lasting).await;
+            world.broker.set_down(false)
+        }
+        Fault::BrokerEmptied => world.empty_broker(step.lasting).await,
+        Fault::BrokerErrors => {
+            world.broker.refuse(usize::try_from(detail % REFUSED_REQUESTS).unwrap_or(1));
+            tokio::time::sleep(step.lasting).await;
+            world.broker.accept();
+            Ok(())
+        }
+        Fault::LinkDelay => {
+            let (least, most) = SLOW_MS;
+            let delay = Duration::from_millis(least + detail % (most - least));
+            afflict(link_of(mart, detail), Condition::Slow(delay), step.lasting).await
+        }
+        Fault::LinkStall => afflict(link_of(mart, detail), Condition::Stalled, step.lasting).await,
+        Fault::LinkCut => afflict(link_of(mart, detail), Condition::Cut, step.lasting).await,
+    }
+}
+
+fn link_of(mart: &Mart, detail: u64) -> &Link {
+    if detail.is_multiple_of(2) { &mart.to_postgres } else { &mart.to_broker }
+}
+
+async fn afflict(link: &Link, condition: Condition, lasting: Duration) -> Result<()> {
+    link.set(condition);
+    tokio::time::sleep(lasting).await;
+    link.set(Condition::Open);
+    Ok(())
+}
+
+/// Sets the trap between an effect and its answer.
+async fn spring(link: &Link, lasting: Duration) -> Result<()> {
+    link.arm(true);
+    tokio::time::sleep(lasting).await;
+    link.arm(false);
+    Ok(())
+}
+
+async fn end_backend(world: &World, detail: u64) -> Result<()> {
+    let services = features::databases::SERVICES;
+    let service = services[usize::try_from(detail % services.len() as u64).unwrap_or(0)];
+    // A server that is down has no backends, which is another fault and excuses this one.
+    let Ok(mut connection) = world.postgres.connect(service).await else { return Ok(()) };
+    let ended = sqlx::query(
+        "with backends as (select pid, row_number() over (order by backend_start, pid) - 1 as number, \
+                           count(*) over () as count from pg_stat_activity \
+                           where datname = current_database() and pid <> pg_backend_pid()) \
+         select pg_terminate_backend(pid) from backends where number = $1 % count",
+    )
+    .bind(i64::try_from(detail).unwrap_or(0))
+    .execute(&mut connection);
+    // It may be this one that the next fault ends.
+    drop(ended.await);
+    Ok(())
+}
