@@ -78,10 +78,11 @@ impl Staff {
         let path = format!("/v1/products/{product}");
         let ask = Ask::new(Kind::Reprice, Method::PATCH, path, json!({"price": price}));
         match self.caller.ask(ask).await.outcome {
-            Outcome::Done => match self.prices.entry(product).or_insert_with(|| Some(String::new())) {
-                Some(set) => *set = price,
-                None => {}
-            },
+            Outcome::Done => {
+                if let Some(set) = self.prices.entry(product).or_insert_with(|| Some(String::new())) {
+                    *set = price;
+                }
+            }
             Outcome::Refused => {}
             Outcome::Unknown => drop(self.prices.insert(product, None)),
         }
