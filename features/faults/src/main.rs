@@ -87,7 +87,7 @@ impl RunOptions {
             .into_iter()
             .flat_map(|(flag, faults)| faults.iter().map(move |fault| format!(" --{flag} {fault}")))
             .collect();
-        let minutes = self.minutes.as_secs_f64() / 60.0;
+        let minutes = (self.minutes / 60).as_secs_f64();
         if narrowed.is_empty() {
             format!("SEED={seed} MINUTES={minutes} make faults")
         } else {
@@ -98,7 +98,7 @@ impl RunOptions {
 
 fn minutes(text: &str) -> std::result::Result<Duration, String> {
     let minutes: f64 = text.parse().map_err(|_| "write a number such as 3 or 0.5".to_owned())?;
-    Duration::try_from_secs_f64(minutes * 60.0).map_err(|error| error.to_string())
+    Duration::try_from_secs_f64(minutes).map(|minutes| minutes * 60).map_err(|error| error.to_string())
 }
 
 #[tokio::main]
