@@ -5,10 +5,10 @@ CARGO ?= cargo
 FAILPOINTS := api/failpoints
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-.PHONY: help prepare up test lint bench faults clean
+.PHONY: help prepare up test test-kafka lint bench faults clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 prepare: ## Look for what the build needs, and install or name what is missing
 	@./.ci/prepare
@@ -24,6 +24,9 @@ lint: prepare ## Format and lints
 test: lint ## Everything: format, lints, unit, property, integration and acceptance tests
 	$(CARGO) build --workspace --all-targets --features $(FAILPOINTS)
 	MART_BIN=$(TARGET)/debug/mart $(TARGET)/debug/with-postgres $(CARGO) test --workspace --features $(FAILPOINTS)
+
+test-kafka: prepare ## What speaks to a broker again, on a real Apache Kafka: needs Java and Maven
+	@CARGO='$(CARGO)' CARGO_TARGET_DIR='$(TARGET)' FEATURES='$(FAILPOINTS)' ./.ci/test-kafka
 
 bench: prepare ## Measure the engine beside postgres-es and pgbench
 	$(CARGO) bench -p event-store --bench commands

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use event_store::broker::TOPIC_PREFIX;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::decimal::Decimal;
@@ -16,6 +17,9 @@ use crate::keys::KeyFile;
 use crate::limits::RateLimits;
 use crate::server::ServerOptions;
 use crate::telemetry::LogFormat;
+
+/// The length of a topic's prefix. Kafka takes 249 characters for the whole name.
+const LONGEST_TOPIC_PREFIX: usize = 200;
 
 /// A part of the mart with a database, a log and a topic of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
@@ -215,6 +219,16 @@ pub struct BrokerOptions {
     #[arg(long, env = "MART_KAFKA_REPLICATION", default_value = "1", value_name = "BROKERS",
         value_parser = clap::value_parser!(i32).range(1..=MAX_REPLICATION))]
     pub kafka_replication: i32,
+
+    /// What the names of topics begin with: marts that share a Kafka have one each
+    #[arg(
+        long,
+        env = "MART_TOPIC_PREFIX",
+        default_value = TOPIC_PREFIX,
+        value_parser = topic_prefix,
+        value_name = "PREFIX"
+    )]
+    pub topic_prefix: String,
 }
 
 /// Where HTTP is served unless an address is given: to this machine alone.
@@ -362,6 +376,17 @@ pub fn defaults<T: Args>() -> Result<T, clap::Error> {
     T::from_arg_matches(&T::augment_args(clap::Command::new("mart")).try_get_matches_from(["mart"])?)
 }
 
+/// Checks what Kafka takes in the name of a topic, which the service and a word are added to.
+fn topic_prefix(text: &str) -> Result<String, String> {
+    let taken = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    if text.is_empty() || text.len() > LONGEST_TOPIC_PREFIX || !text.chars().all(taken) {
+        return Err(format!(
+            "write at most {LONGEST_TOPIC_PREFIX} letters, digits, dots, hyphens and underscores"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// Reads `15m`, `90s` or `1h 30m`.
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}: write a time such as 90s or 15m"))
@@ -389,6 +414,16 @@ mod tests {
         assert_eq!(url(Service::Orders).as_deref(), Some("postgres://u@h/mart_orders?host=/x"));
         assert!(DatabaseUrls::default().url(Service::Orders).is_none());
         assert!(!format!("{urls:?}").contains("people"));
+    }
+
+    #[test]
+    fn a_topic_begins_with_what_kafka_takes() {
+        for good in ["mart", "mart.test-1", "a_b"] {
+            assert_eq!(topic_prefix(good).as_deref(), Ok(good));
+        }
+        for wrong in ["", "a b", "märt", "a/b", &"x".repeat(201)] {
+            assert!(topic_prefix(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

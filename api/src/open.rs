@@ -122,7 +122,12 @@ pub async fn migrate(logs: &BTreeMap<&'static str, Log>) -> anyhow::Result<()> {
 /// In one sentence, when it does not answer.
 pub async fn external_broker(options: &BrokerOptions) -> anyhow::Result<Option<Broker>> {
     let Some(servers) = &options.kafka_brokers else { return Ok(None) };
-    answering_broker(servers, false, options).await.map(Some)
+    let config = BrokerConfig {
+        topic_prefix: options.topic_prefix.clone(),
+        replication: options.kafka_replication,
+        ..BrokerConfig::new(servers)
+    };
+    answering_broker(config).await.map(Some)
 }
 
 /// The broker that was given, or the one inside a mart that runs in the data folder.
@@ -134,17 +139,17 @@ pub async fn broker_beside(options: &BrokerOptions, folder: &Path) -> anyhow::Re
         return Ok(Some(broker));
     }
     let Some(running) = Running::read(folder) else { return Ok(None) };
-    answering_broker(&running.kafka_brokers, running.embedded_broker, options).await.map(Some)
+    let config = BrokerConfig {
+        topic_prefix: running.topic_prefix,
+        embedded: running.embedded_broker,
+        replication: options.kafka_replication,
+        ..BrokerConfig::new(running.kafka_brokers)
+    };
+    answering_broker(config).await.map(Some)
 }
 
-async fn answering_broker(
-    bootstrap_servers: &str,
-    embedded: bool,
-    options: &BrokerOptions,
-) -> anyhow::Result<Broker> {
-    let bootstrap_servers = bootstrap_servers.to_owned();
-    let replication = options.kafka_replication;
-    let broker = Broker::new(BrokerConfig { bootstrap_servers, embedded, replication });
+async fn answering_broker(config: BrokerConfig) -> anyhow::Result<Broker> {
+    let broker = Broker::new(config);
     let deadline = tokio::time::Instant::now() + BROKER_PATIENCE;
     while !broker.is_up().await {
         if tokio::time::Instant::now() >= deadline {

@@ -20,6 +20,8 @@ pub struct Running {
     pub kafka_brokers: String,
     /// Whether that broker is part of it.
     pub embedded_broker: bool,
+    /// What the names of its topics begin with.
+    pub topic_prefix: String,
 }
 
 impl Running {

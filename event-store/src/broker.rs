@@ -39,20 +39,37 @@ pub const HEADER_POSITION: &str = "mart-position";
 /// The position of the event before it in the same partition.
 pub const HEADER_PREVIOUS: &str = "mart-previous";
 
-/// The topic of a log's events.
-pub fn topic_of(source: &str) -> String {
-    format!("mart.{source}.events")
-}
+/// What the names of topics begin with, unless something else is wanted.
+pub const TOPIC_PREFIX: &str = "mart";
 
 /// How to reach Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerConfig {
     /// `host:port,…`
     pub bootstrap_servers: String,
+    /// What the names of this mart's topics begin with. Marts that share a cluster have one each.
+    pub topic_prefix: String,
     /// Whether it is librdkafka's in-process broker, where an empty fetch waits out its whole time.
     pub embedded: bool,
     /// Over how many brokers a topic is replicated when it is made here.
     pub replication: i32,
+}
+
+impl BrokerConfig {
+    /// A broker on the network, with the topics of the only mart there.
+    pub fn new(bootstrap_servers: impl Into<String>) -> Self {
+        Self {
+            bootstrap_servers: bootstrap_servers.into(),
+            topic_prefix: TOPIC_PREFIX.to_owned(),
+            embedded: false,
+            replication: 1,
+        }
+    }
+
+    /// The topic of a log's events.
+    pub fn topic_of(&self, source: &str) -> String {
+        format!("{}.{source}.events", self.topic_prefix)
+    }
 }
 
 /// A record of a topic, as far as the engine reads it.
@@ -193,7 +210,7 @@ impl Broker {
         if self.inner.config.embedded {
             return Ok(());
         }
-        let topic = topic_of(source);
+        let topic = self.inner.config.topic_of(source);
         let admin: Admin = self.client().create()?;
         // Where clients may not make topics somebody else has made them.
         let (admin, found) = look_for(admin, topic.clone()).await?;
@@ -296,7 +313,11 @@ impl Broker {
                 self.start_consumer();
             }
             for (index, source) in sources.iter().enumerate() {
-                inboxes.push(Inbox { topic: topic_of(source), index, sender: sender.clone() });
+                inboxes.push(Inbox {
+                    topic: self.inner.config.topic_of(source),
+                    index,
+                    sender: sender.clone(),
+                });
             }
         }
         inbox
@@ -433,7 +454,7 @@ mod tests {
     use super::*;
 
     fn broker(bootstrap_servers: String) -> Broker {
-        Broker::new(BrokerConfig { bootstrap_servers, embedded: true, replication: 1 })
+        Broker::new(BrokerConfig { embedded: true, ..BrokerConfig::new(bootstrap_servers) })
     }
 
     #[test]
@@ -449,9 +470,9 @@ mod tests {
     #[tokio::test]
     async fn a_producer_that_failed_for_good_is_replaced_although_nobody_gave_it_up() {
         let kafka = EmbeddedBroker::start(None).expect("starts");
-        let topic = topic_of("accounts");
-        kafka.create_topic(&topic, i32::from(PARTITIONS)).expect("made");
         let broker = broker(kafka.bootstrap_servers());
+        let topic = broker.config().topic_of("accounts");
+        kafka.create_topic(&topic, i32::from(PARTITIONS)).expect("made");
         let failed = broker.producer().expect("made");
         let (report, mut reports) = mpsc::unbounded_channel();
         let send = |position| {

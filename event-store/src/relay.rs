@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, Delivery, HEADER_POSITION, HEADER_PREVIOUS, Report, Reports, topic_of};
+use crate::broker::{Broker, Delivery, HEADER_POSITION, HEADER_PREVIOUS, Report, Reports};
 use crate::log::Log;
 use crate::{Error, PARTITIONS, Recorded, Result, crash_point, feed, planted};
 
@@ -93,7 +93,7 @@ fn describe(error: &Error) -> String {
 /// One term of office. Ends with an error when it has to start over from the stored progress.
 async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &CancellationToken) -> Result<()> {
     let mut progress = Progress::load(log).await?;
-    let topic = topic_of(log.source());
+    let topic = broker.config().topic_of(log.source());
     broker.ensure_topic(log.source()).await?;
     let producer = broker.producer()?;
     let (report, mut reports) = mpsc::unbounded_channel::<Report>();

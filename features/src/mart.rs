@@ -5,15 +5,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use embedded::testing::{self, TestBroker};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::client::Client;
-use crate::databases::Databases;
+use crate::databases::{Databases, SERVICES};
 use crate::program::{Program, binary};
 use crate::shop;
+use crate::topics::PARTITIONS;
 
 /// How many lines of the log are shown when a test fails.
 const LOG_LINES_SHOWN: usize = 60;
@@ -31,12 +33,31 @@ pub struct Setup {
 
 impl Setup {
     /// `mart up` on fresh databases of the server that all tests share, without limits on log-ins, with a
-    /// gateway that approves all cards but those that are known to be declined.
+    /// gateway that approves all cards but those that are known to be declined. Its broker is in its process, or
+    /// the real one that all tests share, with topics of its own.
     pub async fn new() -> Self {
         let databases = Databases::fresh().await;
         let mut setup = Self::embedded();
         setup.variables.extend(databases.variables());
         setup.databases = Some(databases);
+        match testing::real_kafka() {
+            Some(servers) => {
+                setup.with("MART_KAFKA_BROKERS", &servers).with("MART_TOPIC_PREFIX", &testing::topic_prefix())
+            }
+            None => setup,
+        }
+    }
+
+    /// The same on a broker of the test. What the embedded one cannot be asked for, its topics, are made here.
+    pub async fn on(broker: &TestBroker) -> Self {
+        let setup = Self::new()
+            .await
+            .with("MART_KAFKA_BROKERS", &broker.bootstrap_servers())
+            .with("MART_TOPIC_PREFIX", broker.topic_prefix());
+        if broker.is_embedded() {
+            let topics = SERVICES.map(|service| setup.topic_of(service));
+            broker.make_topics(&topics, PARTITIONS).await;
+        }
         setup
     }
 
@@ -75,6 +96,13 @@ impl Setup {
     pub fn command(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self
+    }
+
+    /// The topic of a service.
+    pub fn topic_of(&self, service: &str) -> String {
+        let set = self.variables.iter().find(|(name, _)| name == "MART_TOPIC_PREFIX");
+        let prefix = set.map_or("mart", |(_, prefix)| prefix);
+        format!("{prefix}.{service}.events")
     }
 
     /// The data folder.
@@ -185,6 +213,11 @@ impl TestMart {
         let log = self.log();
         let (_, rest) = log.rsplit_once("kafka ").expect("a ready mart says where its broker is");
         rest.split(')').next().unwrap_or_default().to_owned()
+    }
+
+    /// The topic of a service.
+    pub fn topic_of(&self, service: &str) -> String {
+        self.setup.topic_of(service)
     }
 
     /// Starts it again after an end.

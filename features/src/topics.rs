@@ -12,25 +12,25 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::databases::SERVICES;
 
 /// How many partitions a topic of the mart has.
-pub const PARTITIONS: i32 = 12;
-/// How long a broker in this process may take.
+pub const PARTITIONS: i16 = 12;
+/// How long a broker may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a topic is listened to until it seems to have no more.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// The topic of a service.
+/// The topic of a service of the only mart on a broker.
 pub fn topic_of(service: &str) -> String {
     format!("mart.{service}.events")
 }
 
-/// A broker with the topics of the mart.
+/// An embedded broker with the topics of one mart.
 ///
 /// # Panics
 /// When it cannot be started.
 pub fn broker() -> EmbeddedBroker {
     let broker = EmbeddedBroker::start(None).expect("a broker can be started");
     for service in SERVICES {
-        broker.create_topic(&topic_of(service), PARTITIONS).expect("the topic is new");
+        broker.create_topic(&topic_of(service), i32::from(PARTITIONS)).expect("the topic is new");
     }
     broker
 }
@@ -61,7 +61,9 @@ pub fn read(bootstrap_servers: &str, topic: &str) -> Vec<Record> {
         .expect("the settings are right");
     let mut partitions = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
-        partitions.add_partition_offset(topic, partition, Offset::Beginning).expect("the offset is right");
+        partitions
+            .add_partition_offset(topic, i32::from(partition), Offset::Beginning)
+            .expect("the offset is right");
     }
     consumer.assign(&partitions).expect("partitions can be assigned");
     let mut records = Vec::new();

@@ -4,7 +4,7 @@ use anyhow::Context;
 use embedded::EmbeddedBroker;
 use embedded::postgres::{EmbeddedPostgres, PostgresOptions};
 use event_store::PARTITIONS;
-use event_store::broker::{Broker, BrokerConfig, topic_of};
+use event_store::broker::{Broker, BrokerConfig};
 use projections::projector::Sources;
 
 use crate::cli::UpOptions;
@@ -44,6 +44,7 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
             database_url: server.expose_secret().to_owned(),
             kafka_brokers: bootstrap.clone(),
             embedded_broker: embedded_broker.is_some(),
+            topic_prefix: broker.config().topic_prefix.clone(),
         }
         .tell(&folder)?;
     }
@@ -95,10 +96,13 @@ async fn broker(options: &BrokerOptions) -> anyhow::Result<(Broker, Option<Embed
         return Ok((broker, None));
     }
     let embedded = EmbeddedBroker::start(options.broker_port)?;
+    let config = BrokerConfig {
+        topic_prefix: options.topic_prefix.clone(),
+        embedded: true,
+        ..BrokerConfig::new(embedded.bootstrap_servers())
+    };
     for service in Service::ALL {
-        embedded.create_topic(&topic_of(service.name()), i32::from(PARTITIONS))?;
+        embedded.create_topic(&config.topic_of(service.name()), i32::from(PARTITIONS))?;
     }
-    let config =
-        BrokerConfig { bootstrap_servers: embedded.bootstrap_servers(), embedded: true, replication: 1 };
     Ok((Broker::new(config), Some(embedded)))
 }

@@ -55,18 +55,30 @@ impl EmbeddedBroker {
     /// # Errors
     /// [`BrokerError::PortTaken`] when the wanted port is not free.
     pub fn start(port: Option<u16>) -> Result<Self, BrokerError> {
-        let owner: ThreadedProducer<Silent> = ClientConfig::new()
-            .set("test.mock.num.brokers", "1")
-            .set_log_level(RDKafkaLogLevel::Emerg)
-            .create_with_context(Silent)?;
-        let mut broker = Self { owner, doorway: None };
+        let mut broker = Self { owner: owner()?, doorway: None };
         if let Some(port) = port {
-            let target = broker.cluster().bootstrap_servers();
-            let doorway =
-                Doorway::open(port, target).map_err(|source| BrokerError::PortTaken { port, source })?;
-            broker.doorway = Some(doorway);
+            broker.open_doorway(port)?;
         }
         Ok(broker)
+    }
+
+    /// Ends and starts again with nothing, as when its disk is lost. Clients find it again by its wanted port; one
+    /// that was started without is somewhere else afterwards.
+    ///
+    /// # Errors
+    /// When librdkafka refuses, or the port was taken in between.
+    pub fn restart_empty(&mut self) -> Result<(), BrokerError> {
+        let port = self.doorway.take().map(|doorway| doorway.address().port());
+        self.owner = owner()?;
+        port.map_or(Ok(()), |port| self.open_doorway(port))
+    }
+
+    fn open_doorway(&mut self, port: u16) -> Result<(), BrokerError> {
+        let target = self.cluster().bootstrap_servers();
+        let doorway =
+            Doorway::open(port, target).map_err(|source| BrokerError::PortTaken { port, source })?;
+        self.doorway = Some(doorway);
+        Ok(())
     }
 
     /// What clients are to be given as `bootstrap.servers`.
@@ -123,6 +135,13 @@ impl EmbeddedBroker {
     fn cluster(&self) -> MockCluster<'_, Silent> {
         self.owner.client().mock_cluster().expect("the client was configured to have a cluster")
     }
+}
+
+fn owner() -> Result<ThreadedProducer<Silent>, KafkaError> {
+    ClientConfig::new()
+        .set("test.mock.num.brokers", "1")
+        .set_log_level(RDKafkaLogLevel::Emerg)
+        .create_with_context(Silent)
 }
 
 impl std::fmt::Debug for EmbeddedBroker {

@@ -1,4 +1,5 @@
-//! For tests: one PostgreSQL server per test process, and a fresh database for whoever asks.
+//! For tests: one PostgreSQL server per test process, and a fresh database for whoever asks; a [`broker`], embedded
+//! or a [`RealKafka`].
 //!
 //! ```no_run
 //! # async fn example() {
@@ -12,6 +13,8 @@
 //! binaries share one server. Otherwise a private server is started in a temporary folder; it ends with the
 //! process, however that ends.
 
+mod broker;
+mod command;
 mod guard;
 mod kafka;
 
@@ -24,6 +27,8 @@ use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+pub use broker::{KAFKA_VARIABLE, TestBroker, broker, broker_apart, real_kafka, topic_prefix};
+pub use command::run_with;
 pub use kafka::{RealKafka, RealKafkaError};
 
 use crate::postgres::{EmbeddedPostgres, PostgresOptions, database_url};

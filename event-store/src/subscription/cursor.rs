@@ -34,6 +34,9 @@ pub(super) struct Cursor {
     last_arrival: Instant,
     /// Whether the log is followed because the broker is silent.
     following: bool,
+    /// While the log is followed: a position that was seen there, and when. A broker that brings it soon after is
+    /// there again; one that brings what is long past has yet to catch up.
+    expected: Option<(i64, Instant)>,
 }
 
 /// The next events of a source and the checkpoints they lead to.
@@ -67,6 +70,7 @@ impl Cursor {
             last_arrival: Instant::now(),
             // What was missed while nobody listened is in the log.
             following: true,
+            expected: None,
         })
     }
 
@@ -110,6 +114,7 @@ impl Cursor {
             let Some(floor) = self.floor(record.partition) else { continue };
             let floor = reached.get(&record.partition).copied().unwrap_or(floor);
             if record.position <= floor && !planted!("defect-projector-skips-dedup") {
+                self.heard(subscription, record.position);
                 metrics::counter!("mart_duplicates_skipped_total", "subscription" => subscription.name.clone())
                     .increment(1);
                 continue;
@@ -151,9 +156,29 @@ impl Cursor {
         if !reached.is_empty() {
             self.last_arrival = Instant::now();
             self.following = false;
+            self.expected = None;
         }
         let steps = self.steps(|partition| reached.get(&partition).copied());
         self.batch(events, steps, None, None).await
+    }
+
+    /// The broker brought what the log has given already. The log tells of itself at once, so that whoever follows
+    /// it is always ahead of the broker: only by this is it seen that the broker can be relied on again.
+    fn heard(&mut self, subscription: &Subscription, position: i64) {
+        let Some((expected, seen_at)) = self.expected else { return };
+        if position < expected {
+            return;
+        }
+        self.expected = None;
+        if seen_at.elapsed() < SILENCE {
+            self.last_arrival = Instant::now();
+            self.following = false;
+            tracing::debug!(
+                subscription = subscription.name,
+                source = self.source,
+                "the broker delivers again"
+            );
+        }
     }
 
     /// Reads on in the log.
@@ -180,6 +205,9 @@ impl Cursor {
         }
         // Without a broker there is nothing else to follow.
         self.following = subscription.broker.is_none() || !new.is_empty();
+        if let Some(last) = new.last().filter(|_| self.following && self.expected.is_none()) {
+            self.expected = Some((last.position, Instant::now()));
+        }
         let mut reached: BTreeMap<i16, i64> = BTreeMap::new();
         for event in &new {
             reached.insert(event.partition, event.position);

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use embedded::EmbeddedBroker;
+use embedded::testing::{self, TestBroker};
 use event_store::broker::{Broker, BrokerConfig};
 use event_store::read_your_writes::{self, Place};
 use event_store::relay::{self, Encoder, Published};
@@ -24,10 +25,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::account::{AccountCommand, AccountEvent, bus, log, new_id, open};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Adds up deposits per account. An amount of 13 is poison until the table `cured` has a row.
-struct Balances;
+#[derive(Default)]
+pub(crate) struct Balances {
+    /// How many events have come over the broker.
+    pub(crate) published: Arc<AtomicUsize>,
+}
 
 #[async_trait]
 impl Subscriber for Balances {
@@ -35,7 +40,10 @@ impl Subscriber for Balances {
         for event in batch {
             let json: Value = match &event.body {
                 Body::Stored(json) => serde_json::from_str(json).expect("json"),
-                Body::Published(bytes) => serde_json::from_slice(bytes).expect("json"),
+                Body::Published(bytes) => {
+                    self.published.fetch_add(1, Ordering::Relaxed);
+                    serde_json::from_slice(bytes).expect("json")
+                }
             };
             let Ok(AccountEvent::MoneyDeposited { amount }) = serde_json::from_value(json) else { continue };
             let cured: i64 =
@@ -57,7 +65,7 @@ impl Subscriber for Balances {
     }
 }
 
-async fn tables(log: &Log) {
+pub(crate) async fn tables(log: &Log) {
     sqlx::raw_sql(
         "create table if not exists balances (account text primary key, amount bigint, trail bigint[]); \
          create table if not exists cured (at timestamptz)",
@@ -68,7 +76,7 @@ async fn tables(log: &Log) {
 }
 
 /// In these tests the message of an event is `{envelope, payload}` as JSON.
-fn encoder() -> Encoder {
+pub(crate) fn encoder() -> Encoder {
     Arc::new(|event| {
         let message = json!({
             "aggregate_type": event.aggregate_type, "aggregate_id": event.aggregate_id, "sequence": event.sequence,
@@ -79,7 +87,7 @@ fn encoder() -> Encoder {
     })
 }
 
-fn reader() -> Reader {
+pub(crate) fn reader() -> Reader {
     Arc::new(|source, partition, position, bytes| {
         let read = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
         let message: Value = serde_json::from_slice(&bytes)
@@ -100,32 +108,32 @@ fn reader() -> Reader {
     })
 }
 
-fn broker_server() -> EmbeddedBroker {
-    let server = EmbeddedBroker::start(None).expect("a broker");
-    server.create_topic("mart.accounts.events", i32::from(event_store::PARTITIONS)).expect("a topic");
-    server
-}
-
-fn broker(server: &EmbeddedBroker) -> Broker {
+/// The connection of a process to a broker of the tests.
+pub(crate) fn connect(server: &TestBroker) -> Broker {
     Broker::new(BrokerConfig {
-        bootstrap_servers: server.bootstrap_servers(),
-        embedded: true,
-        replication: 1,
+        topic_prefix: server.topic_prefix().to_owned(),
+        embedded: server.is_embedded(),
+        ..BrokerConfig::new(server.bootstrap_servers())
     })
 }
 
-fn subscription(log: &Log, broker: Option<Broker>) -> Subscription {
+/// Makes the topic of the accounts.
+pub(crate) async fn make_topic(server: &TestBroker) {
+    server.make_topics(&[connect(server).config().topic_of("accounts")], event_store::PARTITIONS).await;
+}
+
+pub(crate) fn subscription(log: &Log, broker: Option<Broker>) -> Subscription {
     Subscription {
         name: "balances".to_owned(),
         home: log.clone(),
         sources: vec![Source { log: log.clone(), aggregates: vec!["account"], personal: false }],
-        subscriber: Arc::new(Balances),
+        subscriber: Arc::new(Balances::default()),
         broker,
         reader: reader(),
     }
 }
 
-async fn deposit(log: &Log, accounts: usize, each: usize) -> HashMap<String, i64> {
+pub(crate) async fn deposit(log: &Log, accounts: usize, each: usize) -> HashMap<String, i64> {
     let bus = bus(log);
     let ids: Vec<String> = (0..accounts).map(|_| new_id()).collect();
     for _ in 0..each {
@@ -143,14 +151,14 @@ async fn deposit(log: &Log, accounts: usize, each: usize) -> HashMap<String, i64
     ids.into_iter().map(|id| (id, 2 * each as i64)).collect()
 }
 
-async fn caught_up(log: &Log) {
+pub(crate) async fn caught_up(log: &Log) {
     let head = feed::head(log.database()).await.expect("a head");
     let place = Place { source: log.source().to_owned(), partition: None, position: head };
     let reached = read_your_writes::wait(log, &["balances"], &place, Some(log.database()), PATIENCE).await;
     assert!(reached.expect("answers"), "the subscription did not catch up");
 }
 
-async fn balances(log: &Log) -> HashMap<String, i64> {
+pub(crate) async fn balances(log: &Log) -> HashMap<String, i64> {
     let rows = sqlx::query("select account, amount, trail from balances")
         .fetch_all(log.database())
         .await
@@ -169,8 +177,9 @@ async fn balances(log: &Log) -> HashMap<String, i64> {
 async fn what_is_committed_reaches_the_topic_and_its_subscribers_once() {
     let (_database, log) = log().await;
     tables(&log).await;
-    let server = broker_server();
-    let broker = broker(&server);
+    let server = testing::broker();
+    make_topic(&server).await;
+    let broker = connect(&server);
     let stop = CancellationToken::new();
     let relay = tokio::spawn(relay::run(log.clone(), broker.clone(), encoder(), stop.clone()));
     let follower = tokio::spawn(subscription(&log, Some(broker)).run(stop.clone()));
@@ -201,9 +210,8 @@ async fn without_a_broker_the_log_itself_is_followed() {
     let (_database, log) = log().await;
     tables(&log).await;
     let stop = CancellationToken::new();
-    let nowhere =
-        BrokerConfig { bootstrap_servers: "127.0.0.1:1".to_owned(), embedded: false, replication: 1 };
-    let follower = tokio::spawn(subscription(&log, Some(Broker::new(nowhere))).run(stop.clone()));
+    let nowhere = Broker::new(BrokerConfig::new("127.0.0.1:1"));
+    let follower = tokio::spawn(subscription(&log, Some(nowhere)).run(stop.clone()));
     let expected = deposit(&log, 10, 3).await;
     caught_up(&log).await;
     assert_eq!(balances(&log).await, expected);
@@ -215,8 +223,10 @@ async fn without_a_broker_the_log_itself_is_followed() {
 async fn duplicated_missing_poisoned_and_headless_records_do_no_harm() {
     let (_database, log) = log().await;
     tables(&log).await;
-    let server = broker_server();
-    let broker = broker(&server);
+    let server = testing::broker();
+    make_topic(&server).await;
+    let broker = connect(&server);
+    let topic = broker.config().topic_of("accounts");
     let stop = CancellationToken::new();
     let follower = tokio::spawn(subscription(&log, Some(broker)).run(stop.clone()));
     let expected = deposit(&log, 20, 4).await;
@@ -239,7 +249,7 @@ async fn duplicated_missing_poisoned_and_headless_records_do_no_harm() {
                     .insert(Header { key: "mart-position", value: Some(&position) })
                     .insert(Header { key: "mart-previous", value: Some(&before.to_string()) });
             }
-            let record = FutureRecord::to("mart.accounts.events")
+            let record = FutureRecord::to(&topic)
                 .partition(i32::from(event.partition))
                 .key(&event.aggregate_id)
                 .payload(payload.as_ref())
@@ -250,29 +260,6 @@ async fn duplicated_missing_poisoned_and_headless_records_do_no_harm() {
     caught_up(&log).await;
     assert_eq!(balances(&log).await, expected);
     stop.cancel();
-    follower.await.expect("the subscription ends");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_goes_down_and_comes_back_empty_loses_nothing() {
-    let (_database, log) = log().await;
-    tables(&log).await;
-    let server = broker_server();
-    let broker = broker(&server);
-    let stop = CancellationToken::new();
-    let relay = tokio::spawn(relay::run(log.clone(), broker.clone(), encoder(), stop.clone()));
-    let follower = tokio::spawn(subscription(&log, Some(broker)).run(stop.clone()));
-    let mut expected = deposit(&log, 10, 2).await;
-    caught_up(&log).await;
-    server.down().expect("down");
-    expected.extend(deposit(&log, 10, 2).await);
-    caught_up(&log).await;
-    server.up().expect("up");
-    expected.extend(deposit(&log, 10, 2).await);
-    caught_up(&log).await;
-    assert_eq!(balances(&log).await, expected);
-    stop.cancel();
-    relay.await.expect("the relay ends");
     follower.await.expect("the subscription ends");
 }
 
@@ -319,11 +306,11 @@ async fn an_event_that_cannot_be_applied_is_parked_with_its_stream_and_put_back_
     assert_eq!(told, [(3, "an unlucky amount"), (5, "")]);
 
     let sources = [Source { log: log.clone(), aggregates: vec![], personal: false }];
-    let retried = retry_parked(&log, "balances", &sources, &Balances).await.expect("tried");
+    let retried = retry_parked(&log, "balances", &sources, &Balances::default()).await.expect("tried");
     assert_eq!((retried.applied, retried.stuck.len()), (0, 1));
 
     sqlx::query("insert into cured values (now())").execute(log.database()).await.expect("cured");
-    let retried = retry_parked(&log, "balances", &sources, &Balances).await.expect("tried");
+    let retried = retry_parked(&log, "balances", &sources, &Balances::default()).await.expect("tried");
     assert_eq!((retried.applied, retried.stuck.len()), (2, 0));
     bus.execute(Target::Existing(unlucky.clone()), AccountCommand::Deposit { amount: 4 }, Context::default())
         .await
@@ -341,7 +328,7 @@ async fn a_relay_stops_although_no_broker_answers() {
         .execute(Target::New(new_id()), AccountCommand::Deposit { amount: 1 }, Context::default())
         .await
         .expect("accepted");
-    let nobody = BrokerConfig { bootstrap_servers: "127.0.0.1:1".to_owned(), embedded: true, replication: 1 };
+    let nobody = BrokerConfig { embedded: true, ..BrokerConfig::new("127.0.0.1:1") };
     let stop = CancellationToken::new();
     let mut relay = tokio::spawn(relay::run(log.clone(), Broker::new(nobody), encoder(), stop.clone()));
     let early = tokio::time::timeout(Duration::from_secs(2), &mut relay).await;

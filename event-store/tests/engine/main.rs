@@ -2,6 +2,7 @@
 
 mod account;
 mod appending;
+mod bad_brokers;
 mod cqrs_es;
 mod executing;
 mod following;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use embedded::testing;
 use features::eventually::eventually;
 use features::mart::{Setup, TestMart};
 use features::shop::{
@@ -131,7 +132,7 @@ async fn poisoned_and_repeated_records_do_no_harm() {
     let first = paid_order(&ann, &product, 1).await;
     let before = order_now(&ann, &first).await;
 
-    let topic = topics::topic_of("orders");
+    let topic = mart.topic_of("orders");
     let (from, to) = (mart.kafka(), topic.clone());
     let written = tokio::task::spawn_blocking(move || {
         let published = topics::read(&from, &to);
@@ -173,19 +174,18 @@ async fn poisoned_and_repeated_records_do_no_harm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shop_goes_on_while_the_broker_is_down() {
     let _room = room().await;
-    let broker = topics::broker();
-    let mart = Setup::new().await.with("MART_KAFKA_BROKERS", &broker.bootstrap_servers());
-    let mut mart = mart.start().await;
+    let mut broker = testing::broker_apart().await;
+    let mut mart = Setup::on(&broker).await.start().await;
     let (ann, product) = (customer(&mart).await, product(&mart, "2.00", 20).await);
     paid_order(&ann, &product, 1).await;
-    broker.down().expect("the broker goes down");
+    broker.down();
     paid_order(&ann, &product, 2).await;
     eventually(PATIENCE, async || {
         let ready = mart.client().get("/readyz").await;
         if ready.status == 200 && ready.text.contains("kafka") { Ok(()) } else { Err(ready.to_string()) }
     })
     .await;
-    broker.up().expect("the broker comes up");
+    broker.up().await;
     paid_order(&ann, &product, 3).await;
     stock_becomes(&mart.admin().await, &product, [20, 14, 0, 6]).await;
     mart.stop().await;

@@ -1,5 +1,6 @@
 //! The parts of the mart as processes of their own do the same as all in one.
 
+use embedded::testing;
 use features::PATIENCE;
 use features::client::Client;
 use features::eventually::eventually;
@@ -8,7 +9,6 @@ use features::program::Program;
 use features::shop::{
     GOOD_CARD, customer, mails_become, order, order_now, order_reads, paid_order, pay, product, stock_becomes,
 };
-use features::topics;
 use serde_json::json;
 
 use crate::room;
@@ -28,9 +28,8 @@ async fn tells_how_it_is(role: &Program) {
 #[tokio::test(flavor = "multi_thread")]
 async fn serving_working_and_projecting_apart_is_the_same_as_all_in_one() {
     let _room = room().await;
-    let broker = topics::broker();
-    let setup = Setup::new().await.with("MART_KAFKA_BROKERS", &broker.bootstrap_servers());
-    let mut mart = setup.command(&["serve", "all"]).start().await;
+    let broker = testing::broker();
+    let mut mart = Setup::on(&broker).await.command(&["serve", "all"]).start().await;
     for arguments in [&["migrate"], &["seed"]] {
         let output = mart.run(arguments).await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

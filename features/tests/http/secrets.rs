@@ -22,7 +22,7 @@ async fn card_numbers_passwords_and_tokens_are_kept_nowhere() {
 
     let kafka = mart.kafka();
     let published = tokio::task::spawn_blocking(move || {
-        let records = SERVICES.iter().flat_map(|service| topics::read(&kafka, &topics::topic_of(service)));
+        let records = SERVICES.iter().flat_map(|service| topics::read(&kafka, &mart.topic_of(service)));
         records.map(|record| String::from_utf8_lossy(&record.payload).into_owned()).collect::<String>()
     });
     let published = published.await.expect("topics can be read");

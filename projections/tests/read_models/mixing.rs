@@ -13,7 +13,7 @@ use aggregates::payments::{Payment, PaymentCommand};
 use aggregates::records::Recorded;
 use aggregates::users::{Role, User, UserCommand};
 use cqrs_es::Aggregate;
-use embedded::EmbeddedBroker;
+use embedded::testing;
 use event_store::broker::{Broker, BrokerConfig};
 use event_store::{CommandBus, Context, ExecuteError, PARTITIONS, Target, relay};
 use projections::event::{SERVICES, encoder};
@@ -327,11 +327,12 @@ async fn live_rows_equal_rebuilt_ones_after_any_mixture_followed_from_the_logs()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_rows_equal_rebuilt_ones_after_any_mixture_that_came_over_kafka() {
-    let server = EmbeddedBroker::start(None).expect("a broker");
-    for service in SERVICES {
-        server.create_topic(&format!("mart.{service}.events"), i32::from(PARTITIONS)).expect("a topic");
-    }
-    let config =
-        BrokerConfig { bootstrap_servers: server.bootstrap_servers(), embedded: true, replication: 1 };
+    let server = testing::broker();
+    let config = BrokerConfig {
+        topic_prefix: server.topic_prefix().to_owned(),
+        embedded: server.is_embedded(),
+        ..BrokerConfig::new(server.bootstrap_servers())
+    };
+    server.make_topics(&SERVICES.map(|service| config.topic_of(service)), PARTITIONS).await;
     mixture(3, Some(Broker::new(config))).await;
 }

@@ -57,6 +57,8 @@ const FIRST_PORT: u16 = 20_000;
 const PORTS_TRIED: usize = 50;
 /// Its settings, in its folder.
 const SETTINGS_FILE: &str = "server.properties";
+/// Its records, in its folder.
+const DATA_FOLDER: &str = "data";
 /// What it says, in its folder.
 const LOG_FILE: &str = "kafka.log";
 /// How long the identity of a cluster is.
@@ -160,7 +162,7 @@ impl RealKafka {
                  controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
                  listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
                  advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n",
-                folder.path().join("data").display()
+                folder.path().join(DATA_FOLDER).display()
             ),
         )?;
         let guard = Guard::start(GUARD_SCRIPT, folder.path())?;
@@ -209,6 +211,18 @@ impl RealKafka {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Starts it again with nothing of what it had, after [`stop`](Self::stop) or [`kill`](Self::kill): as when its
+    /// disk is lost.
+    ///
+    /// # Errors
+    /// When its data cannot be removed, or it does not become ready.
+    pub async fn restart_empty(&mut self) -> Result<(), RealKafkaError> {
+        self.kill();
+        std::fs::remove_dir_all(self.folder.path().join(DATA_FOLDER))?;
+        self.format()?;
+        self.restart().await
     }
 
     /// Asks it to stop, and waits until it has; one that does not is killed.
@@ -299,7 +313,7 @@ impl Drop for RealKafka {
 }
 
 /// A port that is free now, also while nobody holds it.
-fn free_port() -> io::Result<u16> {
+pub(super) fn free_port() -> io::Result<u16> {
     let mut error = None;
     for _attempt in 0..PORTS_TRIED {
         let port = rand::rng().random_range(FIRST_PORT..FIRST_EPHEMERAL_PORT);
