@@ -28,8 +28,13 @@ test: lint ## Everything: format, lints, unit, property, integration and accepta
 test-kafka: prepare ## What speaks to a broker again, on a real Apache Kafka: needs Java and Maven
 	@CARGO='$(CARGO)' CARGO_TARGET_DIR='$(TARGET)' FEATURES='$(FAILPOINTS)' ./.ci/test-kafka
 
-bench: prepare ## Measure the engine beside postgres-es and pgbench
-	$(CARGO) bench -p event-store --bench commands
+bench: prepare ## Measure everything beside its baselines: one table (QUICK=1: whether it works; LONG=1: also at 5 million events)
+	$(CARGO) build --release -p api --bin mart
+	$(CARGO) bench -p event-store --bench commands -- $(if $(QUICK),--quick)
+	$(if $(LONG),$(CARGO) bench -p event-store --bench growth -- $(if $(QUICK),--quick))
+	$(CARGO) bench -p projections --bench reading -- $(if $(QUICK),--quick)
+	MART_BIN=$(TARGET)/release/mart $(CARGO) bench -p load --bench shop -- $(if $(QUICK),--quick)
+	$(CARGO) run --quiet --release -p figures
 
 faults: prepare ## Break a whole mart on purpose and check its promises; SEED=1 MINUTES=3 repeat a run
 	$(CARGO) build --quiet -p api -p faults --bins

@@ -220,6 +220,14 @@ impl TestMart {
         self.setup.topic_of(service)
     }
 
+    /// The number of its process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn process_id(&self) -> u32 {
+        self.program.as_ref().expect("it runs").process_id()
+    }
+
     /// Starts it again after an end.
     ///
     /// # Panics

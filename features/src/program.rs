@@ -166,8 +166,13 @@ impl Program {
         .await
     }
 
+    /// The number of its process.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+        Pid::from_raw(self.process_id().cast_signed())
     }
 }
 

@@ -69,17 +69,16 @@ impl Report {
         }
     }
 
-    /// Writes the figures to `bench/commands.json` in cargo's target folder.
+    /// Writes the figures to `bench/commands.json` in cargo's target folder, and keeps the rows for the one table
+    /// of all benchmarks.
     pub(crate) fn write(&self) -> Result<PathBuf, Failure> {
-        let target = match std::env::var_os("CARGO_TARGET_DIR") {
-            Some(folder) => PathBuf::from(folder),
-            // Cargo runs a bench in the folder of its package.
-            None => PathBuf::from("../target"),
-        };
-        let folder = target.join("bench");
+        let folder = figures::folder();
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("commands.json");
         std::fs::write(&file, serde_json::to_string_pretty(self)?)?;
+        let quick = self.rounds == 1 && self.seconds_per_cell < 1.0;
+        let rows = self.rows.iter().map(Line::row).collect();
+        figures::Results { rows, ..figures::Results::new("commands", quick) }.keep()?;
         Ok(file)
     }
 }
@@ -139,6 +138,28 @@ impl Line {
             target_times_pgbench,
             met: met_stock.map(|met| met && met_pgbench.unwrap_or(true)),
         }
+    }
+
+    /// As a row of the one table.
+    fn row(&self) -> figures::Row {
+        let baseline = self
+            .stock_best_per_second
+            .zip(self.times_stock)
+            .map(|(median, times)| figures::row::Baseline { name: "stock".to_owned(), median, times });
+        let mut row =
+            figures::Row::new(&format!("{}, {} in flight", self.row, self.in_flight), "commands/s", &[]);
+        row.median = self.commands_per_second;
+        (row.lowest, row.highest, row.baseline) = (self.slowest, self.fastest, baseline);
+        for (times, target, of) in [
+            (self.times_stock, self.target_times_stock, "stock"),
+            (self.times_pgbench, self.target_times_pgbench, "pgbench"),
+        ] {
+            if let (Some(times), Some(target)) = (times, target) {
+                row = row.target(format!("≥ {target}× {of}"), times >= target);
+            }
+        }
+        let pgbench = self.times_pgbench.map(|times| format!("; {times:.1}× pgbench")).unwrap_or_default();
+        row.note(format!("p50 {:.2} ms, p99 {:.2} ms{pgbench}", self.p50_ms, self.p99_ms))
     }
 
     fn cells(&self) -> [String; 11] {

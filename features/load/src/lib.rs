@@ -23,5 +23,6 @@ pub use connection::{Connection, Server};
 pub use error::{LoadError, Result};
 pub use figures::{Figures, Part, table};
 pub use pace::{Pace, Timing};
-pub use run::{Plan, run};
+pub use run::{Level, Plan, run};
 pub use scenarios::{Sale, Scenario};
+pub use stage::{Credentials, Stage};

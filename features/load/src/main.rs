@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use load::stage::Credentials;
-use load::{Figures, Pace, Plan, Scenario, Server, Timing};
+use load::{Credentials, Figures, Level, Pace, Plan, Scenario, Server, Timing};
 
 /// How many visits a second are due at least: fewer would leave nothing to tell.
 const RATE_MIN: f64 = 0.1;
@@ -109,14 +108,20 @@ fn main() -> ExitCode {
 }
 
 async fn play(options: Options) -> Result<Vec<Figures>, Box<dyn std::error::Error>> {
+    let pace = options.rate.map_or(Pace::Closed, Pace::Open);
+    let timing = Timing { warm_up: options.warm_up, measured: options.seconds };
+    let level = |scenario, connections| Level { scenario, connections, pace, timing, pieces: options.pieces };
+    let levels = options.only.iter().flat_map(|scenario| match scenario {
+        // It says itself how many come.
+        Scenario::Sale => vec![level(*scenario, 0)],
+        Scenario::Carts | Scenario::Orders | Scenario::Lists => {
+            options.connections.iter().map(|connections| level(*scenario, *connections)).collect()
+        }
+    });
     let plan = Plan {
+        levels: levels.collect(),
         credentials: Credentials { name: options.admin, password: options.password },
-        scenarios: options.only,
-        connections: options.connections,
-        pace: options.rate.map_or(Pace::Closed, Pace::Open),
-        timing: Timing { warm_up: options.warm_up, measured: options.seconds },
         products: options.products,
-        pieces: options.pieces,
     };
     let tell = |row: &Figures| {
         eprintln!("{} with {} connections: {:.0}/s", row.scenario.name(), row.connections, row.per_second);

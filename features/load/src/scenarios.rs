@@ -1,17 +1,15 @@
 //! What customers do.
 
-mod carts;
-mod lists;
-mod orders;
-mod sale;
+pub(crate) mod carts;
+pub(crate) mod lists;
+pub(crate) mod orders;
+pub(crate) mod sale;
 
 use serde::Serialize;
 
 use crate::connection::Connection;
 use crate::error::Result;
-use crate::pace::{Pace, Timing, play};
-use crate::stage::Stage;
-use crate::tally::{Ending, Tally};
+use crate::tally::Ending;
 
 pub use sale::Sale;
 
@@ -57,41 +55,6 @@ impl Scenario {
     /// How many buyers it needs for so many connections.
     pub fn buyers(self, connections: usize) -> usize {
         if self == Self::Lists { 0 } else { self.visitors(connections) }
-    }
-
-    /// Plays it with so many connections.
-    ///
-    /// # Errors
-    /// When the mart is gone, or something is refused that belongs to no visit.
-    pub(crate) async fn play(
-        self,
-        stage: &Stage,
-        connections: usize,
-        pieces: u32,
-        pace: Pace,
-        timing: Timing,
-    ) -> Result<(Tally, Option<Sale>)> {
-        let buyers = || stage.buyers.iter().take(connections).cloned();
-        let products = || std::sync::Arc::clone(&stage.products);
-        let tally = match self {
-            Self::Carts => {
-                let visitors = buyers().map(|buyer| carts::Shopper::new(buyer, products())).collect();
-                play(&stage.server, visitors, pace, timing).await?.0
-            }
-            Self::Orders => {
-                let visitors = buyers().map(|buyer| orders::Buyer::new(buyer, products())).collect();
-                play(&stage.server, visitors, pace, timing).await?.0
-            }
-            Self::Lists => {
-                let visitors = (0..connections).map(|_| lists::Reader::default()).collect();
-                play(&stage.server, visitors, pace, timing).await?.0
-            }
-            Self::Sale => {
-                let (tally, sale) = sale::sell(stage, pieces, pace, timing).await?;
-                return Ok((tally, Some(sale)));
-            }
-        };
-        Ok((tally, None))
     }
 }
 

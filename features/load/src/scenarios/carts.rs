@@ -18,7 +18,7 @@ const LINES: usize = 5;
 const PIECES: usize = 5;
 
 /// Fills one cart, a piece at a time.
-pub(super) struct Shopper {
+pub(crate) struct Shopper {
     token: HeaderValue,
     products: Arc<[Uuid]>,
     /// The bodies still to be sent, each a piece of a product.
@@ -27,7 +27,7 @@ pub(super) struct Shopper {
 }
 
 impl Shopper {
-    pub(super) fn new(token: HeaderValue, products: Arc<[Uuid]>) -> Self {
+    pub(crate) fn new(token: HeaderValue, products: Arc<[Uuid]>) -> Self {
         Self { token, products, wanted: Vec::new(), is_new: true }
     }
 

@@ -15,7 +15,7 @@ const FIRST_PAGE: &str = "/v1/products";
 
 /// Turns over pages of 20 products.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     next: Option<String>,
     seen: usize,
 }

@@ -28,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(16);
 
 /// Buys again and again.
-pub(super) struct Buyer {
+pub(crate) struct Buyer {
     token: HeaderValue,
     products: Arc<[Uuid]>,
 }
@@ -48,7 +48,7 @@ pub(super) fn placement(products: &[Uuid]) -> String {
 }
 
 impl Buyer {
-    pub(super) fn new(token: HeaderValue, products: Arc<[Uuid]>) -> Self {
+    pub(crate) fn new(token: HeaderValue, products: Arc<[Uuid]>) -> Self {
         Self { token, products }
     }
 

@@ -90,7 +90,7 @@ impl Visitor for Bidder {
 }
 
 /// Sells a product of so many pieces, and compares the answers with the inventory.
-pub(super) async fn sell(stage: &Stage, pieces: u32, pace: Pace, timing: Timing) -> Result<(Tally, Sale)> {
+pub(crate) async fn sell(stage: &Stage, pieces: u32, pace: Pace, timing: Timing) -> Result<(Tally, Sale)> {
     let product = stage.product(pieces).await?;
     let body = placement(&[product]);
     let bidder = |token: &HeaderValue| Bidder {

@@ -1,0 +1,134 @@
+//! What becomes of the throughput when a log grows: commands on a log of five million events, beside the same
+//! commands on a small one and beside stock cqrs-es with postgres-es at the same size.
+//!
+//! The aggregates of the large log are far more than the engine keeps in memory, so that nearly every command on
+//! an existing one loads it first; on the small log each is used once, for the same reason.
+//!
+//! `cargo bench -p event-store --bench growth`; `-- --help` tells the options.
+
+#![expect(clippy::float_arithmetic, reason = "rates and ratios are no money")]
+
+#[path = "../commands/cell.rs"]
+mod cell;
+#[path = "../commands/database.rs"]
+mod database;
+#[expect(dead_code, reason = "the benchmark of the commands needs more of it")]
+#[path = "../commands/engine.rs"]
+mod engine;
+mod options;
+#[path = "../commands/parcel.rs"]
+mod parcel;
+mod past;
+
+use std::sync::Arc;
+
+use embedded::testing::TemporaryPostgres;
+use figures::{Failure, Invocation, Results, Row};
+
+use cell::Workload;
+use database::RoundDatabase;
+use engine::Engine;
+use options::Options;
+
+const ABOUT: &str = "Measures commands on a log of five million events, beside a small log and beside stock.";
+/// How many commands are in flight.
+const LEVELS: [usize; 2] = [64, 1_024];
+/// Connections of the stock pool: its default.
+const STOCK_POOL: u32 = 10;
+/// Aggregates of the small log that are used up in each cell, and how many events they have.
+const SMALL_AGGREGATES: usize = 20_000;
+const SMALL_EVENTS_EACH: i64 = 10;
+
+fn main() -> Result<(), Failure> {
+    let invocation = match Invocation::read(ABOUT, &[])? {
+        Invocation::Measure(invocation) => invocation,
+        Invocation::Explain(text) => {
+            println!("{text}");
+            return Ok(());
+        }
+    };
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measure(invocation))
+}
+
+/// What the rounds measured at one level.
+#[derive(Debug, Default)]
+struct Rounds {
+    new_small: Vec<f64>,
+    new_large: Vec<f64>,
+    updates_small: Vec<f64>,
+    updates_large: Vec<f64>,
+    updates_stock: Vec<f64>,
+}
+
+async fn measure(invocation: figures::Options) -> Result<(), Failure> {
+    let options = Options::of(&invocation);
+    let server = TemporaryPostgres::start().await?;
+    eprintln!("{}", database::facts(&server.server_url()).await?);
+    let large = RoundDatabase::create(&server.server_url(), 0).await?;
+    let ids: Arc<[String]> = past::write(&large, &options).await?.into();
+    let mut levels = LEVELS.map(|in_flight| (in_flight, Rounds::default()));
+    for round in 1..=options.rounds {
+        eprintln!("round {round} of {}", options.rounds);
+        let small = RoundDatabase::create(&server.server_url(), round).await?;
+        for (in_flight, rounds) in &mut levels {
+            play(&large, &small, &ids, *in_flight, &options, rounds).await?;
+        }
+        small.remove().await?;
+    }
+    let mut results = Results::new("growth", invocation.quick);
+    let events = options.events;
+    results.rows.extend(levels.iter().flat_map(|(in_flight, rounds)| rows(*in_flight, events, rounds)));
+    large.remove().await?;
+    server.stop().await;
+    results.publish()
+}
+
+async fn play(
+    large: &RoundDatabase,
+    small: &RoundDatabase,
+    ids: &Arc<[String]>,
+    in_flight: usize,
+    options: &Options,
+    rounds: &mut Rounds,
+) -> Result<(), Failure> {
+    let fresh: Arc<[String]> = small.fill(SMALL_AGGREGATES, SMALL_EVENTS_EACH).await?.into();
+    small.settle().await?;
+    large.settle().await?;
+    let note = |who: &str, rates: &mut Vec<f64>, measured: cell::Measured| {
+        eprintln!("  {who:<34} {in_flight:>5} in flight {:>9.0}/s", measured.per_second);
+        rates.push(measured.per_second);
+    };
+    let run = |engine: Engine, workload: Workload| async move {
+        cell::run(&engine, workload, in_flight, options).await
+    };
+    note("new, small log", &mut rounds.new_small, run(Engine::mart(&small.log), Workload::New).await);
+    note("new, large log", &mut rounds.new_large, run(Engine::mart(&large.log), Workload::New).await);
+    let measured = run(Engine::mart(&small.log), Workload::once(&fresh)).await;
+    note("existing, small log", &mut rounds.updates_small, measured);
+    let measured = run(Engine::mart(&large.log), Workload::Any(Arc::clone(ids))).await;
+    note("existing, large log", &mut rounds.updates_large, measured);
+    let pool = large.pool(STOCK_POOL).await?;
+    let measured = run(Engine::stock(pool.clone()), Workload::Any(Arc::clone(ids))).await;
+    note("existing, large table of stock", &mut rounds.updates_stock, measured);
+    pool.close().await;
+    Ok(())
+}
+
+fn rows(in_flight: usize, events: usize, rounds: &Rounds) -> Vec<Row> {
+    let size = format!("{events} events");
+    let new = Row::new(
+        &format!("new aggregates at {size}, {in_flight} in flight"),
+        "commands/s",
+        &rounds.new_large,
+    )
+    .beside("empty log", &rounds.new_small)
+    .at_least_times(0.85);
+    let name = format!("existing, spread, at {size}, {in_flight} in flight");
+    let spread = Row::new(&name, "commands/s", &rounds.updates_large)
+        .beside("small log", &rounds.updates_small)
+        .at_least_times(0.5);
+    let stock = Row::new(&name, "commands/s", &rounds.updates_large)
+        .beside("stock at that size", &rounds.updates_stock)
+        .at_least_times(8.0);
+    vec![new, spread, stock]
+}
