@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use event_store::Log;
 use event_store::broker::{Broker, BrokerConfig};
+use projections::orders::price_list::Prices;
 use projections::projector::Sources;
-use projections::{Live, registry};
+use projections::{Live, Remembered, registry};
 use secrecy::{ExposeSecret, SecretString};
 
 use aggregates::orders::checkout::Checkout;
@@ -40,6 +41,8 @@ use crate::services::{
 };
 use crate::tokens::Tokens;
 
+/// How many answered lists of products are remembered, of 64 KiB at most.
+const REMEMBERED_PAGES: usize = 256;
 /// How long a database may take to answer when a process starts.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -270,8 +273,12 @@ pub fn services(opening: &Opening<'_>, wanted: &[Service]) -> anyhow::Result<Ser
     };
     if wants(Service::Catalog) {
         let log = log(Service::Catalog)?;
-        services.catalog =
-            Some(CatalogService { surroundings: around(&log), products: bus(&log), listing: Live::new(log) });
+        services.catalog = Some(CatalogService {
+            surroundings: around(&log),
+            products: bus(&log),
+            listing: Live::new(log),
+            pages: Remembered::new(REMEMBERED_PAGES),
+        });
     }
     if wants(Service::Inventory) {
         let log = log(Service::Inventory)?;
@@ -286,7 +293,7 @@ pub fn services(opening: &Opening<'_>, wanted: &[Service]) -> anyhow::Result<Ser
             carts: bus(&log),
             details: Live::new(log.clone()),
             contents: Live::new(log.clone()),
-            prices: Live::new(log.clone()),
+            prices: Prices::new(Live::new(log.clone())),
             customers: Live::new(log.clone()),
             arrivals: Arrivals::start(log),
             pay_within: opening.outward.pay_within,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cqrs_es::Aggregate;
 use event_store::execute::ClaimChange;
 use event_store::{Behaviour, CommandBus, Log};
@@ -16,13 +17,14 @@ use aggregates::orders::Order;
 use aggregates::payments::Payment;
 use aggregates::records::Recorded;
 use aggregates::users::User;
-use projections::Live;
 use projections::catalog::ProductListing;
 use projections::inventory::StockLevels;
 use projections::notifications::MessageLog;
-use projections::orders::{CartContents, Customers, OrderDetails, PriceList};
+use projections::orders::price_list::Prices;
+use projections::orders::{CartContents, Customers, OrderDetails};
 use projections::payments::Payments;
 use projections::users::UserDirectory;
+use projections::{Live, Remembered};
 
 use crate::arrivals::Arrivals;
 use crate::gateway::Gateway;
@@ -63,6 +65,8 @@ pub struct CatalogService {
     pub products: CommandBus<Product>,
     /// The product listing.
     pub listing: Live<ProductListing>,
+    /// Lists of products as they were answered, by what was asked.
+    pub pages: Remembered<String, Bytes>,
 }
 
 /// The stock.
@@ -90,7 +94,7 @@ pub struct OrdersService {
     /// Carts as customers see them.
     pub contents: Live<CartContents>,
     /// What products cost, as far as this service has heard.
-    pub prices: Live<PriceList>,
+    pub prices: Prices,
     /// Which users there are, as far as this service has heard.
     pub customers: Live<Customers>,
     /// Wakes those who wait for an order to change.

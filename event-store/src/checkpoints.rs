@@ -48,8 +48,8 @@ pub async fn load(database: &PgPool, subscription: &str, source: &str, start: i6
     rows.iter().map(|row| Ok((row.try_get("partition")?, row.try_get("position")?))).collect()
 }
 
-/// Moves checkpoints. Says whether all of them were where they were thought to be; if not, the caller must
-/// roll back.
+/// Moves checkpoints, and tells of it when the transaction commits. Says whether all of them were where they were
+/// thought to be; if not, the caller must roll back its effects.
 ///
 /// # Errors
 /// When the database is unreachable.
@@ -62,29 +62,26 @@ pub async fn step(
     let partitions: Vec<i16> = steps.iter().map(|step| step.partition).collect();
     let from: Vec<i64> = steps.iter().map(|step| step.from).collect();
     let to: Vec<i64> = steps.iter().map(|step| step.to).collect();
-    let moved = sqlx::query(
-        "update event_store.checkpoints c set position = s.upto, moved_at = clock_timestamp() \
-         from unnest($3::smallint[], $4::bigint[], $5::bigint[]) as s(partition, since, upto) \
-         where c.subscription = $1 and c.source = $2 and c.partition = s.partition and c.position = s.since",
+    let reached: Vec<(i16, i64)> = steps.iter().map(|step| (step.partition, step.to)).collect();
+    // One statement and so one round trip: this runs for each batch of each subscription.
+    let row = sqlx::query(
+        "with moved as ( \
+             update event_store.checkpoints c set position = s.upto, moved_at = clock_timestamp() \
+             from unnest($3::smallint[], $4::bigint[], $5::bigint[]) as s(partition, since, upto) \
+             where c.subscription = $1 and c.source = $2 and c.partition = s.partition and c.position = s.since \
+             returning c.partition \
+         ) select count(*), pg_notify($6, $7) from moved",
     )
     .bind(subscription)
     .bind(source)
     .bind(partitions)
     .bind(from)
     .bind(to)
-    .execute(&mut *transaction)
-    .await?
-    .rows_affected();
-    if moved != steps.len() as u64 {
-        return Ok(false);
-    }
-    let reached: Vec<(i16, i64)> = steps.iter().map(|step| (step.partition, step.to)).collect();
-    sqlx::query("select pg_notify($1, $2)")
-        .bind(PROGRESS_CHANNEL)
-        .bind(progress_payload(subscription, source, &reached))
-        .execute(&mut *transaction)
-        .await?;
-    Ok(true)
+    .bind(PROGRESS_CHANNEL)
+    .bind(progress_payload(subscription, source, &reached))
+    .fetch_one(transaction)
+    .await?;
+    Ok(row.try_get::<i64, _>(0)? == steps.len() as i64)
 }
 
 /// Forgets the checkpoints of a subscription.

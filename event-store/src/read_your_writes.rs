@@ -43,10 +43,28 @@ pub async fn wait(
         (None, None) => return Ok(true),
     };
     let deadline = Instant::now() + limit;
-    let mut changes = home.signal().progress();
+    // One after the other: each is woken by its own progress only, and none goes back.
+    for subscription in subscriptions {
+        if !reached(home, subscription, &place.source, &wanted, deadline).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Waits until one subscription has come to all of `wanted`.
+async fn reached(
+    home: &Log,
+    subscription: &str,
+    source: &str,
+    wanted: &[(i16, i64)],
+    deadline: Instant,
+) -> Result<bool> {
+    let progress = home.signal().progress(subscription);
+    let mut changes = progress.changes();
     loop {
         changes.mark_unchanged();
-        if reached(home, subscriptions, &place.source, &wanted) {
+        if progress.has_reached(source, wanted) {
             return Ok(true);
         }
         let pause = LOOK_AGAIN.min(deadline.saturating_duration_since(Instant::now()));
@@ -54,37 +72,23 @@ pub async fn wait(
             return Ok(false);
         }
         if tokio::time::timeout(pause, changes.changed()).await.is_err() {
-            look(home, subscriptions, &place.source).await?;
+            look(home, subscription, source).await?;
         }
     }
 }
 
-fn reached(home: &Log, subscriptions: &[&str], source: &str, wanted: &[(i16, i64)]) -> bool {
-    subscriptions.iter().all(|subscription| {
-        wanted.iter().all(|(partition, position)| {
-            let checkpoint = ((*subscription).to_owned(), source.to_owned(), *partition);
-            home.signal().checkpoint(&checkpoint).is_some_and(|reached| reached >= *position)
-        })
-    })
-}
-
-async fn look(home: &Log, subscriptions: &[&str], source: &str) -> Result<()> {
+async fn look(home: &Log, subscription: &str, source: &str) -> Result<()> {
     use sqlx::Row;
     let rows = sqlx::query(
-        "select subscription, partition, position from event_store.checkpoints \
-         where source = $1 and subscription = any($2) order by subscription, partition limit 1000",
+        "select partition, position from event_store.checkpoints \
+         where subscription = $1 and source = $2 order by partition",
     )
+    .bind(subscription)
     .bind(source)
-    .bind(subscriptions)
     .fetch_all(home.database())
     .await?;
-    for row in rows {
-        let subscription: String = row.try_get("subscription")?;
-        home.signal().progressed(
-            &subscription,
-            source,
-            &[(row.try_get("partition")?, row.try_get("position")?)],
-        );
-    }
+    let found = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let found: Vec<(i16, i64)> = found.collect::<Result<_>>()?;
+    home.signal().progressed(subscription, source, &found);
     Ok(())
 }

@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::Result;
+use crate::{PARTITIONS, Result};
 
 /// How long the listener waits for a notification before it looks for itself.
 const POLL: Duration = Duration::from_secs(2);
@@ -26,9 +26,64 @@ pub(crate) const TIMER_CHANNEL: &str = "mart_timers";
 /// The name of the notifications about read models being replaced.
 pub const READ_MODELS_CHANNEL: &str = "mart_read_models";
 const LOG_CHANNEL: &str = "mart_log";
+/// A checkpoint that nothing was heard of: it has not reached even the beginning.
+const UNKNOWN: i64 = -1;
 
-/// One checkpoint's name: subscription, source, partition.
-pub type Checkpoint = (String, String, i16);
+/// How far a subscription has come, as far as it was told, and who waits for it.
+pub(crate) struct Progress {
+    /// The positions of the partitions, by source.
+    positions: RwLock<HashMap<String, [i64; PARTITIONS as usize]>>,
+    /// Counts what was told: whoever waits for this subscription is woken by it, and by no other.
+    told: watch::Sender<u64>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { positions: RwLock::default(), told: watch::channel(0).0 }
+    }
+}
+
+impl Progress {
+    /// A receiver that wakes whenever a checkpoint of this subscription moved.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
+    }
+
+    /// A number that changes whenever a checkpoint of this subscription moved.
+    pub(crate) fn version(&self) -> u64 {
+        *self.told.borrow()
+    }
+
+    /// Whether it has come to all of these positions of a source.
+    pub(crate) fn has_reached(&self, source: &str, wanted: &[(i16, i64)]) -> bool {
+        let Ok(positions) = self.positions.read() else { return false };
+        let Some(reached) = positions.get(source) else { return wanted.is_empty() };
+        wanted.iter().all(|(partition, position)| {
+            usize::try_from(*partition)
+                .ok()
+                .and_then(|index| reached.get(index))
+                .is_some_and(|reached| reached >= position)
+        })
+    }
+
+    fn note(&self, source: &str, moved: impl Iterator<Item = (i16, i64)>) {
+        let Ok(mut positions) = self.positions.write() else { return };
+        if !positions.contains_key(source) {
+            positions.insert(source.to_owned(), [UNKNOWN; PARTITIONS as usize]);
+        }
+        if let Some(reached) = positions.get_mut(source) {
+            for (partition, position) in moved {
+                let known = usize::try_from(partition).ok().and_then(|index| reached.get_mut(index));
+                if let Some(known) = known {
+                    *known = position.max(*known);
+                }
+            }
+        }
+        // Still under the lock: whoever sees the new positions must not find the old version and believe what it
+        // has remembered.
+        self.told.send_modify(|version| *version += 1);
+    }
+}
 
 /// What is known of a database without asking it.
 #[derive(Clone)]
@@ -42,8 +97,8 @@ struct Inner {
     database: PgPool,
     head: watch::Sender<i64>,
     listening: watch::Sender<bool>,
-    progress: RwLock<HashMap<Checkpoint, i64>>,
-    progressed: watch::Sender<u64>,
+    /// By subscription.
+    progress: RwLock<HashMap<String, Arc<Progress>>>,
     timers: watch::Sender<u64>,
     read_models: watch::Sender<u64>,
 }
@@ -63,7 +118,6 @@ impl Signal {
             head: watch::channel(0).0,
             listening: watch::channel(false).0,
             progress: RwLock::default(),
-            progressed: watch::channel(0).0,
             timers: watch::channel(0).0,
             read_models: watch::channel(0).0,
         });
@@ -119,14 +173,15 @@ impl Signal {
         self.inner.note_progress(subscription, source, positions.iter().copied());
     }
 
-    /// A receiver that wakes whenever a checkpoint moved.
-    pub(crate) fn progress(&self) -> watch::Receiver<u64> {
-        self.inner.progressed.subscribe()
+    /// How far a subscription has come.
+    pub(crate) fn progress(&self, subscription: &str) -> Arc<Progress> {
+        self.inner.progress_of(subscription)
     }
 
-    /// The last known position of a checkpoint.
-    pub(crate) fn checkpoint(&self, checkpoint: &Checkpoint) -> Option<i64> {
-        self.inner.progress.read().ok()?.get(checkpoint).copied()
+    /// A number that changes whenever a subscription may have written something; none while notifications are
+    /// not heard, and so nothing is known of what other processes write.
+    pub fn version_of(&self, subscription: &str) -> Option<u64> {
+        self.is_listening().then(|| self.inner.progress_of(subscription).version())
     }
 
     /// A receiver that wakes whenever a read model may have been replaced.
@@ -141,16 +196,26 @@ impl Signal {
 }
 
 impl Inner {
-    fn note_progress(&self, subscription: &str, source: &str, positions: impl Iterator<Item = (i16, i64)>) {
-        if let Ok(mut progress) = self.progress.write() {
-            for (partition, position) in positions {
-                let known = progress
-                    .entry((subscription.to_owned(), source.to_owned(), partition))
-                    .or_insert(position);
-                *known = position.max(*known);
+    fn progress_of(&self, subscription: &str) -> Arc<Progress> {
+        let known = self.progress.read().ok().and_then(|progress| progress.get(subscription).map(Arc::clone));
+        known.unwrap_or_else(|| match self.progress.write() {
+            Ok(mut progress) => Arc::clone(progress.entry(subscription.to_owned()).or_default()),
+            // Somebody panicked with the lock in hand: nothing is known, and whoever waits looks for itself.
+            Err(_) => Arc::default(),
+        })
+    }
+
+    fn note_progress(&self, subscription: &str, source: &str, moved: impl Iterator<Item = (i16, i64)>) {
+        self.progress_of(subscription).note(source, moved);
+    }
+
+    /// Wakes all who wait for any subscription: what was notified may have been missed.
+    fn wake_all(&self) {
+        if let Ok(progress) = self.progress.read() {
+            for progress in progress.values() {
+                progress.told.send_modify(|version| *version += 1);
             }
         }
-        self.progressed.send_modify(|version| *version += 1);
     }
 
     fn note_head(&self, position: i64) {
@@ -207,7 +272,7 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
         inner.note_head(head);
     }
     inner.listening.send_replace(true);
-    inner.progressed.send_modify(|version| *version += 1);
+    inner.wake_all();
     inner.timers.send_modify(|version| *version += 1);
     inner.read_models.send_modify(|version| *version += 1);
     loop {

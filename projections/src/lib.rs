@@ -12,6 +12,7 @@ pub mod projector;
 pub mod read_model;
 pub mod rebuild;
 pub mod registry;
+pub mod remembered;
 
 pub mod catalog;
 pub mod inventory;
@@ -23,3 +24,4 @@ pub mod users;
 pub use event::{Event, Happened};
 pub use live::{Live, Page, TimeCursor};
 pub use read_model::{Feed, PersonalData, ReadModel};
+pub use remembered::{Remembered, Seen};

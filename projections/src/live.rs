@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::generations::{self, Generation};
 use crate::read_model::{ReadModel, key_type};
+use crate::remembered::Seen;
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +107,17 @@ impl<M: ReadModel> Live<M> {
             current.generation = Some(generation.clone());
         }
         Ok(generation)
+    }
+
+    /// What the read model shows now, to compare with what it shows later; none while it is not heard what other
+    /// processes write.
+    ///
+    /// # Errors
+    /// When the database is unreachable.
+    pub async fn seen(&self) -> Result<Option<Seen>> {
+        let subscription = self.generation().await?.subscription();
+        let version = self.log.signal().version_of(&subscription);
+        Ok(version.map(|version| Seen { subscription, version }))
     }
 
     /// The table queries read now, with its schema.

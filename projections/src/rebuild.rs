@@ -12,6 +12,7 @@ use event_store::read_your_writes::{self, Place};
 use event_store::subscription::{ApplyError, Delivered, Source};
 use event_store::{Error, Log, Result, checkpoints, crash_point, feed, parked};
 use sqlx::{Connection, Executor, PgConnection, Row};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::Happened;
@@ -201,14 +202,15 @@ async fn build<M: ReadModel>(
     let mut spilled = false;
     for (source, end) in feeds.iter().zip(&ends) {
         let mut position = 0;
+        let mut ahead = read_ahead(&source.log, position, *end);
         while position < *end {
             if stop.is_cancelled() {
                 return Ok(Outcome::Stopped);
             }
-            let limit = CHUNK_EVENTS.min(end - position);
-            let chunk = feed::read(source.log.database(), source.log.source(), position, limit).await?;
+            let chunk = ahead.await.map_err(|error| Error::Malformed(error.to_string()))??;
             let Some(last) = chunk.last() else { break };
             position = last.position;
+            ahead = read_ahead(&source.log, position, *end);
             let read = chunk.len() as u64;
             let happened = wanted(source, chunk).await?;
             let keys = happened.iter().flat_map(M::keys);
@@ -246,6 +248,15 @@ async fn build<M: ReadModel>(
     }
     progress.does("catching up");
     catch_up::<M>(home, sources, &feeds, generation, stop).await
+}
+
+/// Begins to read the next chunk up to `end`, while the one before is folded.
+fn read_ahead(log: &Log, after: i64, end: i64) -> JoinHandle<Result<Vec<event_store::Recorded>>> {
+    let log = log.clone();
+    let limit = CHUNK_EVENTS.min(end - after);
+    tokio::spawn(async move {
+        if limit > 0 { feed::read(log.database(), log.source(), after, limit).await } else { Ok(Vec::new()) }
+    })
 }
 
 /// The position a source is read up to.

@@ -2,7 +2,11 @@
 
 mod drafts;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use event_store::Target;
 use projections::catalog::product_listing::{self, ProductCursor, ProductQuery, ProductRow, ProductSort};
 use serde::{Deserialize, Serialize};
@@ -28,6 +32,9 @@ use drafts::{ProductDraft, ProductPatch};
 const CATALOG: &str = "catalog";
 /// The longest search and the longest category, in characters.
 const SEARCH_MAX_CHARS: usize = 200;
+/// The longest question and the longest answer that are remembered, in bytes.
+const REMEMBERED_QUESTION_MAX_BYTES: usize = 512;
+const REMEMBERED_PAGE_MAX_BYTES: usize = 64 * 1024;
 
 /// The routes of the catalogue, without what surrounds them.
 pub fn paths() -> OpenApiRouter<CatalogService> {
@@ -174,13 +181,33 @@ fn place(page: &Page, sort: ProductSort) -> Result<Option<ProductCursor>, Proble
     ))]
 async fn list_products(
     State(service): State<CatalogService>,
+    RawQuery(asked): RawQuery,
     Query(parameters): Query<ProductParameters>,
-) -> Result<Answer<Listed<ProductView>>, Problem> {
+) -> Result<Response, Problem> {
     let (query, page) = parameters.check()?;
     let after = place(&page, query.sort)?;
+    let asked = asked.unwrap_or_default();
+    let seen = service.listing.seen().await.map_err(engine)?;
+    let remembered = seen.as_ref().and_then(|seen| service.pages.find(seen, asked.as_str()));
+    if let Some(body) = remembered {
+        return Ok(json(body));
+    }
     let products = product_listing::list_products(&service.listing, &query, after.as_ref(), page.limit);
-    let products = products.await.map_err(engine)?;
-    Ok(ok(Listed::try_of(products, ProductView::of_row)?))
+    let listed = Listed::try_of(products.await.map_err(engine)?, ProductView::of_row)?;
+    let body = serde_json::to_vec(&listed).map_err(|error| Problem::internal(error.to_string()))?;
+    let body = Bytes::from(body);
+    if let Some(seen) = seen
+        && asked.len() <= REMEMBERED_QUESTION_MAX_BYTES
+        && body.len() <= REMEMBERED_PAGE_MAX_BYTES
+    {
+        service.pages.keep(&seen, asked, body.clone());
+    }
+    Ok(json(body))
+}
+
+/// 200 with a body that is JSON already.
+fn json(body: Bytes) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
 /// Shows a product.

@@ -30,6 +30,10 @@ use database::RoundDatabase;
 use engine::Engine;
 use options::Options;
 
+/// The allocator of the `mart` binary, for both sides of each comparison.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ABOUT: &str = "Measures commands on a log of five million events, beside a small log and beside stock.";
 /// How many commands are in flight.
 const LEVELS: [usize; 2] = [64, 1_024];

@@ -191,13 +191,15 @@ async fn transact(
     events: &[Delivered],
     steps: &[Step],
 ) -> std::result::Result<bool, ApplyError> {
-    if !events.is_empty() {
-        subscription.subscriber.prepare(events).await?;
+    if events.is_empty() {
+        // Nothing was wanted, so that there are no effects to commit with: one statement is enough. Should another
+        // process have taken some of the partitions, the others move all the same; nothing of theirs was wanted.
+        let mut connection = subscription.home.database().acquire().await?;
+        return Ok(checkpoints::step(&mut connection, &subscription.name, &cursor.source, steps).await?);
     }
+    subscription.subscriber.prepare(events).await?;
     let mut transaction = subscription.home.database().begin().await?;
-    if !events.is_empty() {
-        subscription.subscriber.write(events, &mut transaction).await?;
-    }
+    subscription.subscriber.write(events, &mut transaction).await?;
     if planted!("defect-projector-checkpoint-apart") {
         transaction.commit().await?;
         transaction = subscription.home.database().begin().await?;
@@ -208,8 +210,6 @@ async fn transact(
     }
     transaction.commit().await?;
     crash_point!("subscription-after-commit", &subscription.name, Err(Error::ShuttingDown.into()));
-    if !events.is_empty() {
-        subscription.subscriber.committed(events);
-    }
+    subscription.subscriber.committed(events);
     Ok(true)
 }

@@ -27,6 +27,10 @@ use projections::projector::Sources;
 
 use history::History;
 
+/// The allocator of the `mart` binary, for both sides of each comparison.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ABOUT: &str = "Measures how fast events reach those who read them, beside cqrs-es's GenericQuery and \
                      QueryReplay and a bare producer.";
 /// The rows, by the names on the command line.

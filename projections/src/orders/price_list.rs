@@ -12,6 +12,10 @@ use aggregates::catalog::ProductEvent;
 use crate::event::{Event, Happened};
 use crate::live::Live;
 use crate::read_model::{Feed, PersonalData, ReadModel};
+use crate::remembered::Remembered;
+
+/// How many prices are remembered: some 200 bytes each.
+const REMEMBERED_PRICES: usize = 50_000;
 
 /// The read model of prices.
 pub struct PriceList;
@@ -89,13 +93,42 @@ impl ReadModel for PriceList {
     }
 }
 
+/// The price list as it is asked for with each cart and each order: prices change seldom, and are remembered until
+/// they do. Cheap to clone.
+#[derive(Clone)]
+pub struct Prices {
+    live: Live<PriceList>,
+    remembered: Remembered<Uuid, PriceRow>,
+}
+
+impl Prices {
+    /// The price list in a database.
+    pub fn new(live: Live<PriceList>) -> Self {
+        Self { live, remembered: Remembered::new(REMEMBERED_PRICES) }
+    }
+}
+
 /// The prices of products, by their ids; those never listed are missing.
 ///
 /// # Errors
 /// When the database is unreachable.
-pub async fn find_prices(live: &Live<PriceList>, products: &[Uuid]) -> Result<BTreeMap<Uuid, PriceRow>> {
+pub async fn find_prices(prices: &Prices, products: &[Uuid]) -> Result<BTreeMap<Uuid, PriceRow>> {
+    let Prices { live, remembered } = prices;
+    let seen = live.seen().await?;
+    let known = |id: &Uuid| Some((*id, remembered.find(seen.as_ref()?, id)?));
+    let mut rows: BTreeMap<Uuid, PriceRow> = products.iter().filter_map(known).collect();
+    let missing: Vec<Uuid> = products.iter().filter(|id| !rows.contains_key(id)).copied().collect();
+    if missing.is_empty() {
+        return Ok(rows);
+    }
     let statement = live.select("where t.product_id = any($1) order by t.product_id limit $2").await?;
     let found =
-        sqlx::query(&statement).bind(products).bind(products.len() as i64).fetch_all(live.database()).await?;
-    Ok(live.rows(&found).await?.into_iter().map(|row| (row.product_id, row)).collect())
+        sqlx::query(&statement).bind(&missing).bind(missing.len() as i64).fetch_all(live.database()).await?;
+    for row in live.rows(&found).await? {
+        if let Some(seen) = &seen {
+            remembered.keep(seen, row.product_id, row.clone());
+        }
+        rows.insert(row.product_id, row);
+    }
+    Ok(rows)
 }

@@ -18,7 +18,7 @@ use projections::inventory::stock_levels::{self, StockRow, StockStatus};
 use projections::notifications::message_log::{self, MessageRow, MessageStatus};
 use projections::orders::cart_contents::{self, CartRow};
 use projections::orders::order_details::{self, OrderRow};
-use projections::orders::price_list::{self, PriceRow};
+use projections::orders::price_list::{self, PriceRow, Prices};
 use projections::orders::{CartContents, Customers, OrderDetails, PriceList, customers};
 use projections::payments::payments::{self, PaymentRow, PaymentState, RefundRow};
 use projections::rebuild::Outcome;
@@ -244,9 +244,19 @@ async fn orders_know_prices_customers_and_carts() {
         discontinued: false,
     };
     let wanted = [withdrawn, product, Uuid::now_v7()];
-    let prices = price_list::find_prices(&mart.live::<PriceList>("orders"), &wanted).await.expect("answers");
+    let prices = Prices::new(mart.live::<PriceList>("orders"));
+    let found = price_list::find_prices(&prices, &wanted).await.expect("answers");
     let expected = [price(product, "Apple", 300, true), price(withdrawn, "Pear", 100, false)];
-    assert_eq!(prices.into_values().collect::<Vec<_>>(), expected);
+    assert_eq!(found.into_values().collect::<Vec<_>>(), expected);
+    // What is remembered gives way to what was written since, however often.
+    for minor in [310, 320] {
+        let (price, previous) = (Money::new(minor, Currency::USD), Money::new(minor - 10, Currency::USD));
+        let repriced = vec![ProductEvent::ProductRepriced { price, previous }];
+        mart.given::<Product>("catalog", &product.to_string(), repriced).await;
+        mart.settle("orders").await;
+        let found = price_list::find_prices(&prices, &[product]).await.expect("answers");
+        assert_eq!(found[&product].price_minor, minor);
+    }
     let carts = mart.live::<CartContents>("orders");
     let lines = vec![
         CartLine { item_id: second, product_id: other_id, quantity: 5 },
