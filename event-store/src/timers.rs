@@ -11,6 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool, Row};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -133,15 +134,25 @@ where
     let mut running: JoinSet<(Lease, Done)> = JoinSet::new();
     let mut finished: Vec<Lease> = Vec::new();
     let mut changes = log.signal().timers();
+    let mut look_at = Instant::now();
+    // Whether a piece of work is due at another time than was known.
+    let mut put_off = false;
     loop {
-        changes.mark_unchanged();
         while let Some(ended) = running.try_join_next() {
-            settle(&log, ended, &mut finished).await;
+            put_off |= settle(&log, ended, &mut finished).await;
+        }
+        if std::mem::take(&mut put_off) {
+            look_at = Instant::now();
         }
         flush(&log, &mut finished).await;
         let room = queue.concurrency - running.len();
-        let mut pause = LOOK_AGAIN;
-        if room > 0 && !stop.is_cancelled() {
+        // Work that is finished is no reason to look for more, unless there was more than could be taken.
+        if room > 0
+            && !stop.is_cancelled()
+            && (look_at <= Instant::now() || changes.has_changed().is_ok_and(|new| new))
+        {
+            changes.mark_unchanged();
+            let mut pause = LOOK_AGAIN;
             match take(log.database(), queue, room as i64).await {
                 Ok(due) => {
                     let full = due.len() == room;
@@ -149,20 +160,26 @@ where
                         let handle = Arc::clone(&handle);
                         running.spawn(async move { (lease, done(queue.name, handle(due)).await) });
                     }
-                    if !full {
-                        pause = next(log.database(), queue.name).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
-                    }
+                    pause = if full {
+                        Duration::ZERO
+                    } else {
+                        next(log.database(), queue.name).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
+                    };
                 }
                 Err(error) => tracing::debug!(%error, queue = queue.name, "timers could not be read"),
             }
+            look_at = Instant::now() + pause;
         }
         if stop.is_cancelled() && running.is_empty() {
             return;
         }
+        let room = running.len() < queue.concurrency && !stop.is_cancelled();
         tokio::select! {
-            Some(ended) = running.join_next(), if !running.is_empty() => settle(&log, ended, &mut finished).await,
-            changed = changes.changed(), if room > 0 => if changed.is_err() { return },
-            () = tokio::time::sleep(pause), if room > 0 => {}
+            Some(ended) = running.join_next(), if !running.is_empty() => {
+                put_off = settle(&log, ended, &mut finished).await;
+            }
+            changed = changes.changed(), if room => if changed.is_err() { return } else { look_at = Instant::now() },
+            () = tokio::time::sleep_until(look_at), if room => {}
             () = stop.cancelled(), if !stop.is_cancelled() => {}
         }
     }
@@ -212,11 +229,15 @@ async fn next(database: &PgPool, queue: &str) -> Result<Duration> {
 
 type Ended = std::result::Result<(Lease, Done), tokio::task::JoinError>;
 
-async fn settle(log: &Log, ended: Ended, finished: &mut Vec<Lease>) {
+/// Notes what became of a piece of work; says whether it is to be done again.
+async fn settle(log: &Log, ended: Ended, finished: &mut Vec<Lease>) -> bool {
     // A piece of work that panicked is taken up again when its lease runs out.
-    let Ok((lease, done)) = ended else { return };
+    let Ok((lease, done)) = ended else { return false };
     let (pause, error) = match done {
-        Done::Finished => return finished.push(lease),
+        Done::Finished => {
+            finished.push(lease);
+            return false;
+        }
         Done::Again(pause) => (Some(pause), None),
         Done::Failed(error) => (None, Some(error)),
     };
@@ -236,6 +257,7 @@ async fn settle(log: &Log, ended: Ended, finished: &mut Vec<Lease>) {
     if let Err(error) = postponed {
         tracing::debug!(%error, "a timer could not be postponed; its lease runs out");
     }
+    true
 }
 
 async fn flush(log: &Log, finished: &mut Vec<Lease>) {
