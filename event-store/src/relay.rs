@@ -15,6 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::ThreadedProducer;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -105,6 +106,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
     let mut next = progress.stored;
     let mut stored_at = Instant::now();
     let mut drained_by = None;
+    let mut ahead: Option<JoinHandle<Result<Vec<Recorded>>>> = None;
     loop {
         while let Ok(report) = reports.try_recv() {
             crash_point!("relay-acknowledged", log.source(), Err(Error::ShuttingDown));
@@ -121,10 +123,25 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
         let room = UNACKNOWLEDGED_EVENTS - (next - progress.acknowledged);
         head.mark_unchanged();
         let events = if room > 0 && !stop.is_cancelled() {
-            feed::read(log.database(), log.source(), next, room.min(CHUNK_EVENTS)).await?
+            let chunk = match ahead.take() {
+                Some(chunk) => chunk.await.map_err(|_| Error::ShuttingDown)??,
+                None => Vec::new(),
+            };
+            // What was read ahead and found nothing may be older than the last notification.
+            if chunk.is_empty() {
+                feed::read(log.database(), log.source(), next, room.min(CHUNK_EVENTS)).await?
+            } else {
+                chunk
+            }
         } else {
             Vec::new()
         };
+        if let Some(last) = events.last().filter(|_| events.len() as i64 == CHUNK_EVENTS) {
+            // There is a backlog: the database reads on while this chunk is encoded and sent.
+            let (log, after) = (log.clone(), last.position);
+            let reading = async move { feed::read(log.database(), log.source(), after, CHUNK_EVENTS).await };
+            ahead = Some(tokio::spawn(reading));
+        }
         for event in &events {
             let published = encode(event)?;
             let before = std::mem::replace(&mut previous[event.partition as usize], event.position);
