@@ -1,5 +1,7 @@
 //! `mart up`: everything in one process, with a database and a broker of its own unless others are given.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use embedded::EmbeddedBroker;
 use embedded::postgres::{EmbeddedPostgres, PostgresOptions};
@@ -9,10 +11,13 @@ use projections::projector::Sources;
 
 use crate::cli::UpOptions;
 use crate::config::{BrokerOptions, Service};
-use crate::open::{self, Opening};
+use crate::open::{self, Opening, Services};
 use crate::process::{self, Process};
 use crate::running::Running;
 use crate::{demo, keys, server, telemetry};
+
+/// How long the demo data may take to be found.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs the mart until it is asked to stop.
 ///
@@ -64,7 +69,9 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
     let mut process = Process::default();
     process.project(&Service::ALL, &sources);
     process.work(&services, &Service::ALL, &sources);
-    demo::fill_empty(&services).await.context("the demo data cannot be stored")?;
+    if demo::fill_empty(&services).await.context("the demo data cannot be stored")? {
+        show(&services).await;
+    }
     if let (Some(grpc), Some(users)) = (options.listen.grpc_addr, &services.users) {
         super::serve::grpc(&mut process, grpc, users, &options.listen).await?;
     }
@@ -88,6 +95,18 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
         postgres.stop().await;
     }
     Ok(())
+}
+
+/// Waits until the people and products that were just stored are found, because the mart says next how to log in.
+async fn show(services: &Services) {
+    let users = services.users.iter().map(|service| (&service.surroundings, Service::Users));
+    let catalog = services.catalog.iter().map(|service| (&service.surroundings, Service::Catalog));
+    for (surroundings, service) in users.chain(catalog) {
+        let shown = surroundings.reads.hear(service.name(), SHOWN_WITHIN).await;
+        if !matches!(shown, Ok(true)) {
+            tracing::warn!(%service, "the demo data is not shown yet");
+        }
+    }
 }
 
 /// The broker that was given, or one in this process.

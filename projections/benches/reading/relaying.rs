@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use embedded::EmbeddedBroker;
-use event_store::broker::{Broker, BrokerConfig, topic_of};
+use event_store::broker::{Broker, BrokerConfig};
 use event_store::{PARTITIONS, feed, relay};
 use figures::{Failure, Options, Row};
 use projections::event::encoder;
@@ -48,16 +48,17 @@ pub(crate) async fn measure(history: &History, options: &Options) -> Result<Row,
         .note(format!("{events} events, messages of {bytes} bytes and headers; in-process broker")))
 }
 
-/// A broker with an empty topic.
-fn broker() -> Result<EmbeddedBroker, Failure> {
+/// A broker with the empty topic of the orders, and how to reach it.
+pub(crate) fn broker() -> Result<(EmbeddedBroker, BrokerConfig), Failure> {
     let broker = EmbeddedBroker::start(None)?;
-    broker.create_topic(&topic_of("orders"), i32::from(PARTITIONS))?;
-    Ok(broker)
+    let config = BrokerConfig { embedded: true, ..BrokerConfig::new(broker.bootstrap_servers()) };
+    broker.create_topic(&config.topic_of("orders"), i32::from(PARTITIONS))?;
+    Ok((broker, config))
 }
 
 /// Relays what is behind a position; gives events per second.
 async fn relay(history: &History, after: i64) -> Result<f64, Failure> {
-    let kafka = broker()?;
+    let (kafka, config) = broker()?;
     let log = &history.log;
     sqlx::query(
         "insert into event_store.relay (source, position) values ($1, $2) \
@@ -67,8 +68,6 @@ async fn relay(history: &History, after: i64) -> Result<f64, Failure> {
     .bind(after)
     .execute(log.database())
     .await?;
-    let config =
-        BrokerConfig { bootstrap_servers: kafka.bootstrap_servers(), embedded: true, replication: 1 };
     let stop = CancellationToken::new();
     let started = Instant::now();
     let running = tokio::spawn(relay::run(log.clone(), Broker::new(config), encoder("orders"), stop.clone()));
@@ -89,6 +88,7 @@ async fn relay(history: &History, after: i64) -> Result<f64, Failure> {
     let took = started.elapsed();
     stop.cancel();
     running.await?;
+    drop(kafka);
     Ok((head - after) as f64 / took.as_secs_f64())
 }
 
@@ -120,17 +120,17 @@ impl ProducerContext for Acknowledged {
 /// Produces messages of these sizes as fast as librdkafka takes them, in the manner of its `rdkafka_performance`:
 /// with the promises of the relay, without headers, and with nothing to read or encode. Gives messages per second.
 fn produce(payloads: &[Vec<u8>], events: usize) -> Result<f64, Failure> {
-    let kafka = broker()?;
+    let (kafka, config) = broker()?;
     let counted = Acknowledged { good: Arc::default(), bad: Arc::default() };
     let (good, bad) = (Arc::clone(&counted.good), Arc::clone(&counted.bad));
     let producer: ThreadedProducer<Acknowledged> = ClientConfig::new()
-        .set("bootstrap.servers", kafka.bootstrap_servers())
+        .set("bootstrap.servers", &config.bootstrap_servers)
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("compression.type", "lz4")
         .set("queue.buffering.max.messages", "100000")
         .create_with_context(counted)?;
-    let topic = topic_of("orders");
+    let topic = config.topic_of("orders");
     let key = "0195a1b2-c3d4-7000-8000-000000000000";
     let started = Instant::now();
     for number in 0..events {
@@ -150,6 +150,7 @@ fn produce(payloads: &[Vec<u8>], events: usize) -> Result<f64, Failure> {
     }
     producer.flush(PATIENCE)?;
     let took = started.elapsed();
+    drop(kafka);
     let (good, bad) = (good.load(Ordering::Relaxed), bad.load(Ordering::Relaxed));
     if (good, bad) != (events, 0) {
         return Err(format!("{good} of {events} messages were acknowledged, {bad} refused").into());

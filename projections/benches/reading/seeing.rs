@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use cqrs_es::EventStore;
-use embedded::EmbeddedBroker;
-use event_store::broker::{Broker, BrokerConfig, topic_of};
-use event_store::{Behaviour, CommandBus, Log, PARTITIONS, relay};
+use event_store::broker::Broker;
+use event_store::{Behaviour, CommandBus, Log, relay};
 use figures::{Failure, Options, Row};
 use projections::event::encoder;
 use projections::orders::order_details::OrderDetails;
@@ -19,6 +18,7 @@ use uuid::Uuid;
 use aggregates::orders::Order;
 
 use crate::history::{life, open};
+use crate::relaying::broker;
 use crate::{PATIENCE, sources};
 
 /// Orders placed in a round.
@@ -53,10 +53,7 @@ pub(crate) async fn measure(server_url: &str, options: &Options) -> Result<Vec<R
 }
 
 async fn see(log: &Log, orders: usize) -> Result<Vec<Duration>, Failure> {
-    let kafka = EmbeddedBroker::start(None)?;
-    kafka.create_topic(&topic_of("orders"), i32::from(PARTITIONS))?;
-    let config =
-        BrokerConfig { bootstrap_servers: kafka.bootstrap_servers(), embedded: true, replication: 1 };
+    let (kafka, config) = broker()?;
     let broker = Broker::new(config);
     let stop = CancellationToken::new();
     let relaying = tokio::spawn(relay::run(log.clone(), broker.clone(), encoder("orders"), stop.clone()));
@@ -85,5 +82,6 @@ async fn see(log: &Log, orders: usize) -> Result<Vec<Duration>, Failure> {
     stop.cancel();
     relaying.await?;
     projecting.await?;
+    drop(kafka);
     Ok(latencies)
 }
