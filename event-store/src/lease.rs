@@ -3,25 +3,30 @@
 //! Every process that could do it joins the group; the slots of a group (the partitions of a
 //! subscription, or the single one of a relay) are shared out evenly among its members. A slot is held as
 //! a lease with an end, by the database's clock, so that a frozen process loses its slots as surely as a
-//! dead one. A lease only keeps others from wasted work: what makes a late writer harmless is the
-//! compare-and-set of its checkpoint.
+//! dead one. A dead one loses them at once: its leases name an advisory lock of the session that renews
+//! them, and PostgreSQL frees that lock as soon as the process is gone. A lease only keeps others from wasted
+//! work: what makes a late writer harmless is the compare-and-set of its checkpoint.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sqlx::{Connection, PgPool, Row};
+use rand::Rng;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection, PgPool, Row};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// How long a lease holds without renewal.
 const HELD_FOR: Duration = Duration::from_secs(6);
 /// How often leases are renewed and shared out.
 const RENEWED_EVERY: Duration = Duration::from_secs(2);
+/// How long a renewal may take: a session that hangs is given up while the leases still hold.
+const RENEWED_WITHIN: Duration = Duration::from_secs(3);
 
 /// The slots of a group this process holds.
 pub type Slots = BTreeSet<i16>;
@@ -35,6 +40,7 @@ pub struct Leases {
 
 struct Inner {
     database: PgPool,
+    options: PgConnectOptions,
     owner: Uuid,
     groups: Mutex<HashMap<String, Group>>,
     changed: Notify,
@@ -43,6 +49,37 @@ struct Inner {
 struct Group {
     slots: i16,
     held: watch::Sender<Slots>,
+}
+
+/// The session that renews the leases of a process, and the lock it holds for as long as it lives.
+struct Session {
+    connection: PgConnection,
+    guard: i64,
+}
+
+impl Session {
+    async fn open(options: &PgConnectOptions) -> Result<Self> {
+        let mut connection = PgConnection::connect_with(options).await?;
+        // A number of its own for each session: the one before may not have been noticed to be gone.
+        let guard = rand::rng().random();
+        sqlx::query("select pg_advisory_lock($1)").bind(guard).execute(&mut connection).await?;
+        // Processes that did not leave are not heard of again: each has an owner of its own.
+        sqlx::query(
+            "delete from event_store.leases where expires_at < clock_timestamp() - interval '1 hour'",
+        )
+        .execute(&mut connection)
+        .await?;
+        Ok(Self { connection, guard })
+    }
+}
+
+/// A lease that has not run out.
+struct Lease {
+    name: String,
+    owner: Uuid,
+    guard: Option<i64>,
+    /// Whether the session it names is there.
+    guarded: bool,
 }
 
 /// A place in a group; leaving it gives the slots back.
@@ -54,7 +91,7 @@ pub struct Membership {
 
 /// Holds a name alone among all processes on a database, until it is dropped.
 pub struct Alone {
-    _connection: sqlx::PgConnection,
+    _connection: PgConnection,
 }
 
 /// Waits until nobody else holds `name`, for decisions that need a fact no single aggregate knows.
@@ -63,7 +100,7 @@ pub struct Alone {
 /// When the database is unreachable.
 pub async fn alone(log: &crate::Log, name: &str) -> Result<Alone> {
     // The lock lives on a connection of its own, so that it goes with whoever holds it, however that ends.
-    let mut connection = sqlx::PgConnection::connect_with(log.connect_options()).await?;
+    let mut connection = PgConnection::connect_with(log.connect_options()).await?;
     sqlx::query("select pg_advisory_lock(hashtextextended('alone ' || $1, 0))")
         .bind(name)
         .execute(&mut connection)
@@ -72,9 +109,10 @@ pub async fn alone(log: &crate::Log, name: &str) -> Result<Alone> {
 }
 
 impl Leases {
-    pub(crate) fn start(database: PgPool) -> Self {
+    pub(crate) fn start(database: PgPool, options: PgConnectOptions) -> Self {
         let inner = Arc::new(Inner {
             database,
+            options,
             owner: Uuid::now_v7(),
             groups: Mutex::default(),
             changed: Notify::new(),
@@ -146,12 +184,18 @@ impl Drop for Membership {
 impl Inner {
     async fn keep(&self) {
         let mut renewed = Instant::now();
+        let mut session = None;
         loop {
             if self.has_groups() {
                 let begun = Instant::now();
-                match self.share_out().await {
-                    Ok(()) => renewed = begun,
-                    // The leases hold until they run out: one failed renewal gives nothing away.
+                let renewal = tokio::time::timeout(RENEWED_WITHIN, self.renew(session.take())).await;
+                match renewal.unwrap_or(Err(Error::Unavailable(sqlx::Error::PoolTimedOut))) {
+                    Ok(open) => {
+                        renewed = begun;
+                        session = Some(open);
+                    }
+                    // What is held is kept until it would have run out: one failed renewal is no reason to
+                    // stop, and who takes the leases meanwhile is fenced by the checkpoints.
                     Err(error) => {
                         tracing::debug!(%error, "leases could not be renewed");
                         if renewed.elapsed() >= HELD_FOR {
@@ -184,15 +228,23 @@ impl Inner {
         }
     }
 
-    async fn share_out(&self) -> Result<()> {
-        let rows =
-            sqlx::query("select name, owner from event_store.leases where expires_at > clock_timestamp()")
-                .fetch_all(&self.database)
-                .await?;
-        let mut living: HashMap<String, Uuid> = HashMap::with_capacity(rows.len());
-        for row in rows {
-            living.insert(row.try_get("name")?, row.try_get("owner")?);
-        }
+    /// Shares the slots out over a session, a new one unless there is one; gives it back when it is good.
+    async fn renew(&self, session: Option<Session>) -> Result<Session> {
+        let mut session = match session {
+            Some(session) => session,
+            None => Session::open(&self.options).await?,
+        };
+        self.share_out(&mut session).await?;
+        Ok(session)
+    }
+
+    async fn share_out(&self, session: &mut Session) -> Result<()> {
+        let leases = leases(&mut session.connection).await?;
+        let (guarded, orphaned): (Vec<Lease>, Vec<Lease>) =
+            leases.into_iter().partition(|lease| lease.guarded);
+        let dead: Vec<i64> = orphaned.iter().filter_map(|lease| lease.guard).collect();
+        let living: HashMap<String, Uuid> =
+            guarded.into_iter().map(|lease| (lease.name, lease.owner)).collect();
 
         let mut wanted = Vec::new();
         let mut released = Vec::new();
@@ -220,20 +272,24 @@ impl Inner {
             sqlx::query("delete from event_store.leases where name = any($1) and owner = $2")
                 .bind(&released)
                 .bind(self.owner)
-                .execute(&self.database)
+                .execute(&mut session.connection)
                 .await?;
         }
         let held: Vec<String> = sqlx::query_scalar(
-            "insert into event_store.leases as l (name, owner, expires_at) \
-             select name, $2, clock_timestamp() + make_interval(secs => $3) from unnest($1::text[]) as name order by name \
-             on conflict (name) do update set owner = excluded.owner, expires_at = excluded.expires_at \
-             where l.owner = excluded.owner or l.expires_at < clock_timestamp() \
+            "insert into event_store.leases as l (name, owner, expires_at, guard) \
+             select name, $2, clock_timestamp() + make_interval(secs => $3), $4 \
+             from unnest($1::text[]) as name order by name \
+             on conflict (name) do update \
+                 set owner = excluded.owner, expires_at = excluded.expires_at, guard = excluded.guard \
+             where l.owner = excluded.owner or l.expires_at < clock_timestamp() or l.guard = any($5) \
              returning name",
         )
         .bind(&wanted)
         .bind(self.owner)
         .bind(HELD_FOR.as_secs_f64())
-        .fetch_all(&self.database)
+        .bind(session.guard)
+        .bind(&dead)
+        .fetch_all(&mut session.connection)
         .await?;
         let held: std::collections::HashSet<String> = held.into_iter().collect();
         self.publish_exactly(&held);
@@ -266,4 +322,29 @@ impl Inner {
             }
         }
     }
+}
+
+/// The leases that have not run out, and which of them have lost their owner all the same: the lock of its session
+/// is free.
+async fn leases(connection: &mut PgConnection) -> Result<Vec<Lease>> {
+    let rows = sqlx::query(
+        "select name, owner, guard, guard is null or guard in ( \
+             select classid::bigint << 32 | objid::bigint from pg_locks \
+             where locktype = 'advisory' and objsubid = 1 and granted \
+               and database = (select oid from pg_database where datname = current_database()) \
+         ) as guarded \
+         from event_store.leases where expires_at > clock_timestamp()",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Lease {
+                name: row.try_get("name")?,
+                owner: row.try_get("owner")?,
+                guard: row.try_get("guard")?,
+                guarded: row.try_get("guarded")?,
+            })
+        })
+        .collect()
 }

@@ -84,7 +84,7 @@ impl Log {
         let signal = Signal::start(source, database.clone(), options.clone());
         let committer = Committer::start(options.clone(), signal.clone());
         let personal = PersonalKeys::new(database.clone(), master_key);
-        let leases = Leases::start(database.clone());
+        let leases = Leases::start(database.clone(), options.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 source: source.to_owned(),

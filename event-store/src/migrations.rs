@@ -8,7 +8,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use crate::Result;
 
 /// Version, name, the way up, the way down.
-const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
     (
         1,
         "event store",
@@ -20,6 +20,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
         "append",
         include_str!("../migrations/0002_append.up.sql"),
         include_str!("../migrations/0002_append.down.sql"),
+    ),
+    (
+        3,
+        "lease guards",
+        include_str!("../migrations/0003_lease_guards.up.sql"),
+        include_str!("../migrations/0003_lease_guards.down.sql"),
     ),
 ];
 

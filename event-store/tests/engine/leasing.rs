@@ -1,10 +1,12 @@
 //! Leases: held by one, given back by whoever leaves, and by nobody else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::account::log;
+use crate::account::{log, open};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A lease holds for 6 s and is renewed every 2 s: who waited for its end would have to wait for 4 s at least.
+const BEFORE_ANY_LEASE_ENDS: Duration = Duration::from_millis(3_500);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_a_group_late_takes_nothing_from_who_joined_it_since() {
@@ -27,4 +29,25 @@ async fn who_leaves_a_group_late_takes_nothing_from_who_joined_it_since() {
             .await
             .expect("counted");
     assert_eq!(owned, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slots_of_a_process_that_died_are_free_before_its_leases_end() {
+    let (database, living) = log().await;
+    let all = |slots: &event_store::lease::Slots| slots.len() == 4;
+    let dying = open(&database).await;
+    let mut lost = dying.leases().join("work", 4);
+    tokio::time::timeout(PATIENCE, lost.held().wait_for(all))
+        .await
+        .expect("in time")
+        .expect("the group stands");
+    // Nothing is given back: as after kill -9, the database finds the session gone, and that is all.
+    let died = Instant::now();
+    drop((lost, dying));
+    let mut heir = living.leases().join("work", 4);
+    tokio::time::timeout(PATIENCE, heir.held().wait_for(all))
+        .await
+        .expect("in time")
+        .expect("the group stands");
+    assert!(died.elapsed() < BEFORE_ANY_LEASE_ENDS, "it took {:?}", died.elapsed());
 }

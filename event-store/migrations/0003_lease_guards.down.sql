@@ -1,0 +1,1 @@
+alter table event_store.leases drop column guard;
