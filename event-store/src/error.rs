@@ -43,6 +43,9 @@ pub enum Error {
     /// Too much is asked of one aggregate at the same time.
     #[error("too many commands at the same time")]
     Busy,
+    /// A read model was built by another version of the program, and this one cannot read it.
+    #[error("{0} was built by another version and is not rebuilt yet")]
+    Rebuilding(String),
     /// The process is shutting down.
     #[error("the engine is shutting down")]
     ShuttingDown,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use event_store::{Error, Log, Result};
 use sqlx::{Executor, PgConnection, PgPool, Row};
 
-use crate::read_model::ReadModel;
+use crate::read_model::{ReadModel, columns};
 
 /// How long a retired generation is still kept up, for queries that have not noticed the switch yet.
 pub const GRACE_SECONDS: i64 = 15;
@@ -48,6 +48,11 @@ impl Generation {
     pub fn code_version(&self) -> u32 {
         self.version.split('.').next().and_then(|version| version.parse().ok()).unwrap_or(0)
     }
+
+    /// The number of the build, which goes on over all versions.
+    fn build(&self) -> u32 {
+        self.version.split('.').nth(1).and_then(|build| build.parse().ok()).unwrap_or(0)
+    }
 }
 
 /// The generations of a read model, oldest first.
@@ -85,6 +90,38 @@ pub async fn list(database: &PgPool, name: &str) -> Result<Vec<Generation>> {
 /// When the database is unreachable.
 pub async fn live(database: &PgPool, name: &str) -> Result<Option<Generation>> {
     Ok(list(database, name).await?.into_iter().find(|generation| generation.status == Status::Live))
+}
+
+/// The generation that this version of the code works with: the live one, or, when another version has built
+/// that, the newest of its own that still stands. Processes of two versions run side by side while a mart is
+/// upgraded, or taken back, and each has its own rows.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn own<M: ReadModel>(database: &PgPool) -> Result<Option<Generation>> {
+    let all = list(database, M::NAME).await?;
+    let finished = all.into_iter().filter(|generation| generation.status != Status::Building);
+    // The newest comes last: what is of our version comes before what is not, and the live one before others.
+    Ok(finished.max_by_key(|generation| {
+        (generation.code_version() == M::VERSION, generation.status == Status::Live, generation.build())
+    }))
+}
+
+/// Whether the table of a generation has all the columns that this version of the code reads.
+pub(crate) async fn fits<M: ReadModel>(database: &PgPool, generation: &Generation) -> Result<bool> {
+    let wanted: Vec<&str> = columns::<M>().map(|(name, _)| name).collect();
+    let fits = sqlx::query_scalar(
+        "select not exists ( \
+             select from unnest($3::text[]) as wanted(name) where not exists ( \
+                 select from information_schema.columns c \
+                 where c.table_schema = $1 and c.table_name = $2 and c.column_name = wanted.name))",
+    )
+    .bind(generation.schema())
+    .bind(M::NAME)
+    .bind(wanted)
+    .fetch_one(database)
+    .await?;
+    Ok(fits)
 }
 
 /// Makes the first generation of a read model, empty and live, unless there is one: its subscription fills it

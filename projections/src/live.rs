@@ -53,7 +53,8 @@ pub struct Live<M> {
 }
 
 struct Current {
-    generation: Option<Generation>,
+    /// The generation, and whether its table has what this version of the code reads.
+    generation: Option<(Generation, bool)>,
     changes: watch::Receiver<u64>,
 }
 
@@ -80,33 +81,40 @@ impl<M: ReadModel> Live<M> {
         self.log.database()
     }
 
-    /// The generation queries read now.
+    /// The generation queries read now: see [`generations::own`].
     ///
     /// # Errors
     /// When the database is unreachable.
     pub async fn generation(&self) -> Result<Generation> {
+        Ok(self.look_up().await?.0)
+    }
+
+    async fn look_up(&self) -> Result<(Generation, bool)> {
         let mut seen = None;
         if let Ok(mut current) = self.current.lock() {
             if current.changes.has_changed().unwrap_or(true) {
                 current.changes.mark_unchanged();
                 current.generation = None;
             }
-            if let Some(generation) = &current.generation {
-                return Ok(generation.clone());
+            if let Some(found) = &current.generation {
+                return Ok(found.clone());
             }
             seen = Some(*current.changes.borrow());
         }
-        let generation = match generations::live(self.log.database(), M::NAME).await? {
+        let generation = match generations::own::<M>(self.log.database()).await? {
             Some(generation) => generation,
             None => generations::ensure::<M>(&self.log).await?,
         };
+        let fits = generation.code_version() == M::VERSION
+            || generations::fits::<M>(self.log.database(), &generation).await?;
+        let found = (generation, fits);
         // What was looked up before a switch must not be remembered after it: nothing would correct it.
         if let Ok(mut current) = self.current.lock()
             && seen == Some(*current.changes.borrow())
         {
-            current.generation = Some(generation.clone());
+            current.generation = Some(found.clone());
         }
-        Ok(generation)
+        Ok(found)
     }
 
     /// What the read model shows now, to compare with what it shows later; none while it is not heard what other
@@ -120,12 +128,17 @@ impl<M: ReadModel> Live<M> {
         Ok(version.map(|version| Seen { subscription, version }))
     }
 
-    /// The table queries read now, with its schema.
+    /// The table queries read now, with its schema. While a new version of the code builds its rows, those of
+    /// the version before are shown, if they have all that is read of them.
     ///
     /// # Errors
-    /// When the database is unreachable.
+    /// When the database is unreachable, or only rows stand there that this version cannot read.
     pub async fn table(&self) -> Result<String> {
-        Ok(format!("{}.{}", self.generation().await?.schema(), M::NAME))
+        let (generation, fits) = self.look_up().await?;
+        if !fits {
+            return Err(Error::Rebuilding(M::NAME.to_owned()));
+        }
+        Ok(format!("{}.{}", generation.schema(), M::NAME))
     }
 
     /// `select <the row> from <table> t <tail>`, for [`Live::rows`] and the like.

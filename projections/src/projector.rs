@@ -138,8 +138,8 @@ pub(crate) fn subscription<M: ReadModel>(
     })
 }
 
-/// Keeps a read model up until `stop`: its live generation, and for a while the one it replaced. What an
-/// older version of the code built is rebuilt beside it first.
+/// Keeps a read model up until `stop`: the generation that this version of the code reads, and for a while the
+/// one it replaced. What an older version built is rebuilt beside it first; what a newer one built is left alone.
 pub async fn run<M: ReadModel>(home: Log, sources: Sources, stop: CancellationToken) {
     let mut running: BTreeMap<String, (CancellationToken, JoinHandle<()>)> = BTreeMap::new();
     let mut changes = home.signal().read_models();
@@ -182,15 +182,18 @@ async fn keep<M: ReadModel>(
         rebuild::run::<M>(home, sources, &rebuild::Options::default(), &rebuild::Silent, stop).await?;
     }
     let freshly_retired = Utc::now() - TimeDelta::seconds(GRACE_SECONDS);
+    let read = generations::own::<M>(home.database()).await?;
+    let is_read =
+        |generation: &Generation| read.as_ref().is_some_and(|read| read.version == generation.version);
     let wanted: Vec<Generation> = generations::list(home.database(), M::NAME)
         .await?
         .into_iter()
+        // A table of another version of the code has other columns than this fold writes.
+        .filter(|generation| generation.code_version() == M::VERSION)
         .filter(|generation| match generation.status {
-            // A table of another version of the code has other columns than this fold writes.
-            Status::Live => generation.code_version() == M::VERSION,
-            Status::Retired => {
-                generation.code_version() == M::VERSION && generation.changed_at > freshly_retired
-            }
+            Status::Live => true,
+            // The processes of this version read on in their newest rows when those of a newer one are live.
+            Status::Retired => is_read(generation) || generation.changed_at > freshly_retired,
             Status::Building => false,
         })
         .collect();

@@ -173,12 +173,8 @@ impl<M: ReadModel> Rows<M> {
         Ok(())
     }
 
-    /// Writes the rows that changed, once each, in the order of their keys.
-    pub(crate) async fn store(
-        &mut self,
-        connection: &mut PgConnection,
-        schema: &str,
-    ) -> Result<(), ApplyError> {
+    /// Writes the rows that changed, once each, in the order of their keys. What is here is used up by that.
+    pub(crate) async fn store(self, connection: &mut PgConnection, schema: &str) -> Result<(), ApplyError> {
         let mut changed: BTreeMap<&str, &M::Row> = BTreeMap::new();
         let mut removed: Vec<&str> = Vec::new();
         for (key, slot) in &self.rows {
@@ -207,9 +203,6 @@ impl<M: ReadModel> Rows<M> {
                 .map_err(|error| ApplyError::Event(format!("a row of {name}: {error}")))?;
             sqlx::query(&upsert::<M>(schema)).bind(json).execute(&mut *connection).await?;
         }
-        for slot in self.rows.values_mut() {
-            slot.stored.clone_from(&slot.now);
-        }
         Ok(())
     }
 }
@@ -222,7 +215,7 @@ pub(crate) fn key_type<M: ReadModel>() -> &'static str {
 }
 
 /// The names and types of the columns.
-fn columns<M: ReadModel>() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub(crate) fn columns<M: ReadModel>() -> impl Iterator<Item = (&'static str, &'static str)> {
     M::COLUMNS.split(",\n").filter_map(|column| {
         let mut words = column.split_whitespace();
         Some((words.next()?, words.next()?))

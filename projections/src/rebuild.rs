@@ -223,8 +223,8 @@ async fn build<M: ReadModel>(
                 fold(&mut rows, happened)?;
             }
             if rows.len() > HELD_ROWS {
-                rows.store(&mut connection, &generation.schema()).await.map_err(plain)?;
-                rows = Rows::default();
+                let full = std::mem::take(&mut rows);
+                full.store(&mut connection, &generation.schema()).await.map_err(plain)?;
                 spilled = true;
             }
             progress.advances(read);
@@ -378,9 +378,12 @@ async fn compare<M: ReadModel>(
     ends: &[i64],
     generation: &Generation,
 ) -> Result<Outcome> {
-    let live = generations::live(home.database(), M::NAME)
+    let live = generations::own::<M>(home.database())
         .await?
         .ok_or_else(|| Error::Malformed(format!("{} has no live generation", M::NAME)))?;
+    if live.code_version() != M::VERSION {
+        return Err(Error::Rebuilding(M::NAME.to_owned()));
+    }
     let subscription = live.subscription();
     for (source, end) in feeds.iter().zip(ends) {
         // What was built cannot be taken back to where a live generation that lags stands.

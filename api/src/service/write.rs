@@ -97,8 +97,15 @@ pub fn refused<E: std::error::Error>(
 pub fn engine(error: Error) -> Problem {
     if error.is_transient() {
         tracing::warn!(%error, "the database is unavailable");
-        return Problem::service_unavailable("the database is unavailable")
-            .with_retry_after(Duration::from_secs(1));
+        return unavailable();
+    }
+    if let Error::Rebuilding(_) = error {
+        return Problem::service_unavailable("what this shows is being built anew: try again soon");
     }
     Problem::internal(error)
+}
+
+/// The database does not answer.
+pub(super) fn unavailable() -> Problem {
+    Problem::service_unavailable("the database is unavailable").with_retry_after(Duration::from_secs(1))
 }
