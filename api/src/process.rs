@@ -40,7 +40,8 @@ impl Process {
         sources: &Sources,
         listen: &ListenOptions,
     ) {
-        self.serve_routes(listener, router(services, sources), listen);
+        let stop = CancellationToken::new();
+        self.serve_routes(listener, router(services, sources, &stop), listen, stop);
     }
 
     /// Tells how the process is, on a socket that listens already, when there is one. Gives its address.
@@ -52,14 +53,20 @@ impl Process {
     ) -> Option<SocketAddr> {
         let listener = listener?;
         let address = listener.local_addr().ok();
-        self.serve_routes(listener, documentation::state(readiness(sources)), listen);
+        let stop = CancellationToken::new();
+        self.serve_routes(listener, documentation::state(readiness(sources, &stop)), listen, stop);
         address
     }
 
-    fn serve_routes(&mut self, listener: TcpListener, routes: Router, listen: &ListenOptions) {
+    fn serve_routes(
+        &mut self,
+        listener: TcpListener,
+        routes: Router,
+        listen: &ListenOptions,
+        stop: CancellationToken,
+    ) {
         let options = listen.server();
         let router = server::edge(routes, &options);
-        let stop = CancellationToken::new();
         let task = tokio::spawn(server::serve(listener, router, options, stop.clone()));
         self.serve_with(stop, task);
     }
@@ -115,7 +122,7 @@ fn ended(result: Result<(), tokio::task::JoinError>) {
 }
 
 /// The routes of the services that are open.
-fn router(services: &Services, sources: &Sources) -> Router {
+fn router(services: &Services, sources: &Sources, stop: &CancellationToken) -> Router {
     let mut routes = OpenApiRouter::new();
     if let Some(service) = &services.users {
         routes = routes.merge(routes::users::routes(service.clone()));
@@ -137,18 +144,21 @@ fn router(services: &Services, sources: &Sources) -> Router {
     if let Some(service) = &services.notifications {
         routes = routes.merge(routes::notifications::routes(service.clone()));
     }
-    documentation::router(routes, readiness(sources))
+    documentation::router(routes, readiness(sources, stop))
 }
 
 /// Ready means that the databases answer. A broker that is down is told and no reason to send requests away:
-/// the mart goes on without it.
-fn readiness(sources: &Sources) -> ReadinessCheck {
-    let sources = sources.clone();
+/// the mart goes on without it. A process that stops is not ready, although it still answers.
+fn readiness(sources: &Sources, stop: &CancellationToken) -> ReadinessCheck {
+    let (sources, stop) = (sources.clone(), stop.clone());
     Arc::new(move || {
-        let sources = sources.clone();
+        let (sources, stop) = (sources.clone(), stop.clone());
         async move {
-            let mut ready = true;
+            let mut ready = !stop.is_cancelled();
             let mut degraded = Vec::new();
+            if !ready {
+                degraded.push("the process is stopping".to_owned());
+            }
             for (service, log) in &sources.logs {
                 if log.signal().refresh().await.is_err() {
                     ready = false;

@@ -10,8 +10,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::HeaderMap;
+use axum::http::header::CONNECTION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
@@ -22,6 +23,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -46,7 +48,10 @@ pub struct ServerOptions {
     pub concurrent_requests: usize,
     /// Connections that are open at the same time; more wait in the system's queue.
     pub connections: usize,
-    /// How long requests in progress may take to end when the server stops.
+    /// How long a server that stops still takes requests. Each of their answers ends its connection, so that
+    /// no connection is closed on a client that is just about to use it again.
+    pub part_within: Duration,
+    /// How long requests in progress may take to end after that.
     pub drain_within: Duration,
     /// Whether only a gateway of ours connects: it ends TLS, and names the client in `X-Forwarded-For`.
     pub behind_gateway: bool,
@@ -60,6 +65,7 @@ impl Default for ServerOptions {
             request_timeout: Duration::from_secs(30),
             concurrent_requests: 1024,
             connections: 8192,
+            part_within: Duration::from_secs(1),
             drain_within: Duration::from_secs(20),
             behind_gateway: false,
         }
@@ -160,23 +166,62 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
     Problem::internal_unlogged().into_response()
 }
 
-/// Serves until `stop` is cancelled, then takes no new connections and lets the requests in progress end.
+/// Serves until `stop` is cancelled. Then it parts from its clients: for a moment it goes on, and says with each
+/// answer that the connection ends; then it closes what is left and lets the requests in progress end. A client
+/// that keeps connections loses none of its requests.
 pub async fn serve(listener: TcpListener, router: Router, options: ServerOptions, stop: CancellationToken) {
-    let graceful = GracefulShutdown::new();
-    let connections = Arc::new(Semaphore::new(options.connections));
+    let server = Server {
+        listener,
+        router,
+        graceful: GracefulShutdown::new(),
+        slots: Arc::new(Semaphore::new(options.connections)),
+        open: TaskTracker::new(),
+        stop,
+        options,
+    };
     loop {
-        let accept = async {
-            let slot = Arc::clone(&connections).acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = accept => accepted,
-        };
-        match accepted {
+        tokio::select! {
+            () = server.stop.cancelled() => break,
+            () = server.accept() => {}
+        }
+    }
+    server.open.close();
+    let parting = tokio::time::sleep(server.options.part_within);
+    tokio::pin!(parting);
+    loop {
+        tokio::select! {
+            // What waits in the system's queue comes first: it would be reset with the listener.
+            biased;
+            () = server.accept() => {}
+            () = server.open.wait() => break,
+            () = &mut parting => break,
+        }
+    }
+    let Server { listener, graceful, options, .. } = server;
+    drop(listener);
+    if tokio::time::timeout(options.drain_within, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests in progress were cut off: they took too long to end");
+    }
+}
+
+struct Server {
+    listener: TcpListener,
+    router: Router,
+    graceful: GracefulShutdown,
+    slots: Arc<Semaphore>,
+    open: TaskTracker,
+    stop: CancellationToken,
+    options: ServerOptions,
+}
+
+impl Server {
+    /// Takes the next connection and serves it in a task of its own.
+    async fn accept(&self) {
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        match self.listener.accept().await {
             Ok((stream, peer)) => {
-                let connection = graceful.watch(connection(stream, peer, router.clone(), &options));
-                tokio::spawn(async move {
+                let connection = self.graceful.watch(self.connection(stream, peer));
+                self.open.spawn(async move {
                     // A client that goes away in the middle is nothing to tell anybody.
                     let _ = connection.await;
                     drop(slot);
@@ -188,33 +233,36 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServerOptions
             }
         }
     }
-    drop(listener);
-    if tokio::time::timeout(options.drain_within, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests in progress were cut off: they took too long to end");
-    }
-}
 
-fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    options: &ServerOptions,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + 'static {
-    // Answers are small and written at once: waiting to fill a packet only delays them.
-    let _ = stream.set_nodelay(true);
-    let behind_gateway = options.behind_gateway;
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        let client = ClientAddress::of(request.headers(), peer, behind_gateway);
-        request.extensions_mut().insert(client);
-        let answer = router.clone().oneshot(request);
-        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_read_timeout)
-        .max_buf_size(options.head_max_bytes)
-        .serve_connection(TokioIo::new(stream), service)
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + use<> {
+        // Answers are small and written at once: waiting to fill a packet only delays them.
+        let _ = stream.set_nodelay(true);
+        let behind_gateway = self.options.behind_gateway;
+        let (router, stop) = (self.router.clone(), self.stop.clone());
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            let client = ClientAddress::of(request.headers(), peer, behind_gateway);
+            request.extensions_mut().insert(client);
+            let answer = router.clone().oneshot(request);
+            let stop = stop.clone();
+            async move {
+                let mut answer = answer.await.unwrap_or_else(|never| match never {});
+                if stop.is_cancelled() {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.options.header_read_timeout)
+            .max_buf_size(self.options.head_max_bytes)
+            .serve_connection(TokioIo::new(stream), service)
+    }
 }
 
 #[cfg(test)]

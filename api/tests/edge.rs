@@ -173,6 +173,38 @@ async fn a_stopping_server_ends_what_it_has_begun() {
     edge.serving.await.expect("the server ends");
 }
 
+/// The head of the next answer on a connection; nothing when the server has ended it.
+async fn next_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"a thing") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).expect("text").to_lowercase()
+}
+
+#[tokio::test]
+async fn a_stopping_server_tells_before_it_ends_a_kept_connection() {
+    const ASK: &[u8] = b"GET /v1/things/1 HTTP/1.1\r\nHost: mart\r\n\r\n";
+    let edge = Edge::usual().await;
+    let mut busy = TcpStream::connect(edge.address).await.expect("a connection");
+    let mut idle = TcpStream::connect(edge.address).await.expect("a connection");
+    for stream in [&mut busy, &mut idle] {
+        stream.write_all(ASK).await.expect("it is open");
+        let head = next_head(stream).await;
+        assert!(head.starts_with("http/1.1 200") && !head.contains("connection: close"), "{head}");
+    }
+    edge.stop.cancel();
+    busy.write_all(ASK).await.expect("it is still open");
+    let head = next_head(&mut busy).await;
+    assert!(head.starts_with("http/1.1 200") && head.contains("connection: close"), "{head}");
+    assert_eq!(next_head(&mut busy).await, "");
+    assert_eq!(next_head(&mut idle).await, "");
+    edge.serving.await.expect("the server ends");
+}
+
 #[tokio::test]
 async fn a_taken_port_is_told_in_one_sentence() {
     let edge = Edge::usual().await;
