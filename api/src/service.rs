@@ -66,6 +66,10 @@ pub fn surround(routes: OpenApiRouter, surroundings: Surroundings) -> OpenApiRou
 }
 
 async fn around(State(surroundings): State<Surroundings>, request: Request, next: Next) -> Response {
+    // Told at once: nobody is to wait until each part of the request has run out of patience.
+    if !surroundings.log.is_reachable().await {
+        return write::unavailable().into_response();
+    }
     let (mut parts, body) = request.into_parts();
     let authenticated = auth::look(surroundings.auth.as_ref(), &parts.headers).await;
     parts.extensions.insert(authenticated);

@@ -17,6 +17,9 @@ const OWN_CONNECTIONS: u32 = 8;
 /// The same for a log that is only read, that of another service.
 const READING_CONNECTIONS: u32 = 2;
 
+/// How long a database may take to answer that is asked whether it is there.
+const REACHED_WITHIN: Duration = Duration::from_secs(1);
+
 /// After how long without use a pooled connection is tried before it is handed out.
 const PING_AFTER: Duration = Duration::from_secs(1);
 
@@ -119,6 +122,19 @@ impl Log {
     /// How to open a connection of one's own.
     pub fn connect_options(&self) -> &PgConnectOptions {
         &self.inner.options
+    }
+
+    /// Whether the database can be reached: asked only when it does not notify, and then on a connection of
+    /// its own, because a pool goes on trying for as long as it has patience.
+    pub async fn is_reachable(&self) -> bool {
+        if self.inner.signal.is_listening() {
+            return true;
+        }
+        let connecting = sqlx::PgConnection::connect_with(&self.inner.options);
+        match tokio::time::timeout(REACHED_WITHIN, connecting).await {
+            Ok(Ok(connection)) => connection.close().await.is_ok(),
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     /// The group-commit coordinator.

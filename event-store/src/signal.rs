@@ -142,8 +142,8 @@ impl Signal {
         self.inner.head.subscribe()
     }
 
-    /// Whether the database answers and notifies.
-    pub fn is_listening(&self) -> bool {
+    /// Whether the database notifies, as far as is known.
+    pub(crate) fn is_listening(&self) -> bool {
         *self.inner.listening.borrow()
     }
 
@@ -245,14 +245,10 @@ async fn head_of(database: &PgPool) -> Result<i64> {
 
 async fn listen(inner: Arc<Inner>, options: PgConnectOptions) {
     loop {
-        match listen_once(&inner, &options).await {
-            Ok(()) => {}
-            Err(error) => {
-                if *inner.listening.borrow() {
-                    tracing::warn!(source = inner.source, %error, "lost the listening connection");
-                }
-                inner.listening.send_replace(false);
-            }
+        let error = listen_once(&inner, &options).await.err();
+        if inner.listening.send_replace(false) {
+            let error = error.map(|error| error.to_string()).unwrap_or_default();
+            tracing::warn!(source = inner.source, error, "lost the listening connection");
         }
         tokio::time::sleep(RECONNECT).await;
     }
