@@ -51,6 +51,11 @@ impl Client {
         Self { token: None, ..self.clone() }
     }
 
+    /// Where it speaks to.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The token, when there is one.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()

@@ -13,8 +13,10 @@
 //! into the databases and topics too.
 
 pub mod client;
+pub mod crowd;
 pub mod databases;
 pub mod eventually;
+pub mod history;
 pub mod mart;
 pub mod program;
 pub mod shop;

@@ -50,8 +50,12 @@ impl Setup {
 
     /// The same on a broker of the test. What the embedded one cannot be asked for, its topics, are made here.
     pub async fn on(broker: &TestBroker) -> Self {
-        let setup = Self::new()
-            .await
+        Self::new().await.with_broker(broker).await
+    }
+
+    /// With a broker of the test.
+    pub async fn with_broker(self, broker: &TestBroker) -> Self {
+        let setup = self
             .with("MART_KAFKA_BROKERS", &broker.bootstrap_servers())
             .with("MART_TOPIC_PREFIX", broker.topic_prefix());
         if broker.is_embedded() {
@@ -237,11 +241,9 @@ impl TestMart {
         let arguments: Vec<&str> = self.setup.arguments.iter().map(String::as_str).collect();
         let program = self.spawn(&arguments);
         let ready = program.says("Online Mart").await;
-        let address = ready.as_deref().and_then(|line| {
-            let (_, rest) = line.split_once("http://")?;
-            rest.split([' ', ',', ';', '/']).next()
-        });
-        let Some(address) = address else { panic!("the mart did not become ready:\n{}", self.tail()) };
+        let Some(address) = ready.as_deref().and_then(address_in) else {
+            panic!("the mart did not become ready:\n{}", self.tail())
+        };
         self.base = format!("http://{address}");
         self.program = Some(program);
     }
@@ -264,6 +266,19 @@ impl TestMart {
             panic!("`mart {}` did not become ready:\n{}", arguments.join(" "), self.tail());
         }
         program
+    }
+
+    /// Starts another process that serves HTTP, and gives a client of it that is nobody.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn serve_beside(&self, arguments: &[&str]) -> (Program, Client) {
+        let program = self.spawn(arguments);
+        let ready = program.says("Online Mart").await;
+        let Some(address) = ready.as_deref().and_then(address_in) else {
+            panic!("`mart {}` did not become ready:\n{}", arguments.join(" "), self.tail());
+        };
+        (program, Client::new(&format!("http://{address}")))
     }
 
     /// Ends it as a power failure would.
@@ -296,6 +311,19 @@ impl TestMart {
         program.signal(signal);
         let status = program.ended().await;
         assert!(status.success(), "the mart stopped with {status}:\n{}", self.tail());
+    }
+
+    /// A command of `mart` beside it, with the same databases and folder, to be started in another way.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        self.setup.prepared(arguments)
+    }
+
+    /// Asks the process that serves to do something, without waiting for it.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) {
+        self.program.as_ref().expect("it runs").signal(signal);
     }
 
     /// Runs a command of `mart` beside it, with the same databases and folder, to its end.
@@ -345,6 +373,12 @@ impl Drop for TestMart {
 
 async fn run(command: Command) -> Output {
     tokio::process::Command::from(command).kill_on_drop(true).output().await.expect("the program can be run")
+}
+
+/// The address in a ready line.
+fn address_in(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("http://")?;
+    rest.split([' ', ',', ';', '/']).next()
 }
 
 fn tail(log: &str) -> String {

@@ -144,6 +144,23 @@ impl Program {
         let _ = self.child.wait();
     }
 
+    /// The most memory it has had at once until now, in bytes; `None` where the system does not tell, and once
+    /// it has ended.
+    pub fn peak_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kibibytes * 1_024)
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Panics
+    /// When the system does not say.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked")
+    }
+
     /// Asks it to stop and waits.
     ///
     /// # Panics

@@ -287,6 +287,14 @@ impl EmbeddedPostgres {
             blocking(move || server.stop()).await;
         }
     }
+
+    /// Stops the server as a crash would: connections are cut, nothing is written that was not before. What was
+    /// acknowledged is found again by the next start.
+    pub async fn crash(mut self) {
+        if let Some(server) = self.server.take() {
+            blocking(move || server.crash()).await;
+        }
+    }
 }
 
 impl Drop for EmbeddedPostgres {

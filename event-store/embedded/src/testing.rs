@@ -54,7 +54,9 @@ rm -rf "$1"
 #[derive(Debug)]
 pub struct TemporaryPostgres {
     server: Option<EmbeddedPostgres>,
-    _folder: TempDir,
+    folder: TempDir,
+    /// Where the server listened before it crashed.
+    port: Option<u16>,
     // Dropped last, when there is nothing left to guard.
     guard: Guard,
 }
@@ -72,12 +74,37 @@ impl TemporaryPostgres {
         let server = EmbeddedPostgres::start(PostgresOptions::new(folder.path())).await?;
         let mut guard = Guard::start(GUARD_SCRIPT, folder.path())?;
         guard.watch(Some(server.process_id()))?;
-        Ok(Self { server: Some(server), _folder: folder, guard })
+        Ok(Self { server: Some(server), folder, port: None, guard })
     }
 
     /// The server's URL.
     pub fn server_url(&self) -> String {
         self.server.as_ref().map(EmbeddedPostgres::server_url).unwrap_or_default()
+    }
+
+    /// Stops the server as a crash would, and keeps its folder.
+    ///
+    /// # Errors
+    /// When the guard is gone.
+    pub async fn crash(&mut self) -> Result<(), TestServerError> {
+        if let Some(server) = self.server.take() {
+            self.port = Some(server.port());
+            server.crash().await;
+            self.guard.watch(None)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the server where it was before it crashed.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_again(&mut self) -> Result<(), TestServerError> {
+        let options = PostgresOptions { port: self.port, ..PostgresOptions::new(self.folder.path()) };
+        let server = EmbeddedPostgres::start(options).await?;
+        self.guard.watch(Some(server.process_id()))?;
+        self.server = Some(server);
+        Ok(())
     }
 
     /// Stops the server and removes its folder.

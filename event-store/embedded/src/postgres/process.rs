@@ -20,6 +20,13 @@ const FAST_STOP_WITHIN: Duration = Duration::from_secs(20);
 /// How long an immediate shutdown may take.
 const IMMEDIATE_STOP_WITHIN: Duration = Duration::from_secs(5);
 
+/// How a server is stopped, first politely: each stage has its time.
+const STOP_STAGES: [(Signal, Duration); 3] = [
+    (Signal::SIGINT, FAST_STOP_WITHIN),
+    (Signal::SIGQUIT, IMMEDIATE_STOP_WITHIN),
+    (Signal::SIGKILL, IMMEDIATE_STOP_WITHIN),
+];
+
 /// The pause between two looks at a server that is stopping.
 const STOP_POLL: Duration = Duration::from_millis(10);
 
@@ -144,23 +151,23 @@ impl Server {
 
     /// Stops the server, first politely: each stage has its time.
     pub(super) fn stop(mut self) {
-        self.end();
+        self.end(&STOP_STAGES);
         // Made anew by the next start; in /tmp nothing is to be left behind.
         let _ = fs::remove_dir(&self.address.socket_dir);
     }
 
-    fn end(&mut self) {
-        let stages = [
-            (Signal::SIGINT, FAST_STOP_WITHIN),
-            (Signal::SIGQUIT, IMMEDIATE_STOP_WITHIN),
-            (Signal::SIGKILL, IMMEDIATE_STOP_WITHIN),
-        ];
+    /// Stops the server without ceremony, as a crash would: the next start replays its log.
+    pub(super) fn crash(mut self) {
+        self.end(&STOP_STAGES[1..]);
+    }
+
+    fn end(&mut self, stages: &[(Signal, Duration)]) {
         for (signal, within) in stages {
             if self.is_over() {
                 return;
             }
-            let _ = kill(self.pid, signal);
-            let deadline = Instant::now() + within;
+            let _ = kill(self.pid, *signal);
+            let deadline = Instant::now() + *within;
             while Instant::now() < deadline && !self.is_over() {
                 std::thread::sleep(STOP_POLL);
             }
