@@ -1,19 +1,15 @@
 //! Power failures while the shop is full, and records on a topic that do not belong there.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use embedded::testing;
+use features::PATIENCE;
+use features::crowd::{Crowd, Told, adds_up};
 use features::eventually::eventually;
-use features::mart::{Setup, TestMart};
-use features::shop::{
-    self, GOOD_CARD, card, customer, order_now, order_of, paid_order, product, stock_becomes,
-};
+use features::mart::Setup;
+use features::shop::{self, customer, order_now, paid_order, product, stock_becomes};
 use features::topics::{self, Record};
-use features::{Client, PATIENCE};
-use futures::future::join_all;
 use rand::Rng;
-use serde_json::Value;
 
 use crate::room;
 
@@ -26,71 +22,6 @@ const PIECES: u32 = 10_000;
 /// How long everything may take to come to rest after the last failure.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
-/// What a buyer was told.
-#[derive(Debug, Default)]
-struct Told {
-    placed: Vec<String>,
-    paid: Vec<String>,
-}
-
-/// Buys until the power fails; every second order is paid.
-async fn buy(buyer: &Client, product: &str, failed: &AtomicBool) -> Told {
-    let mut told = Told::default();
-    let mut pays = false;
-    while !failed.load(Ordering::Relaxed) {
-        let Ok(placed) = buyer.post("/v1/orders").json(&order_of(product, 1)).send().await else { break };
-        if placed.status != 201 {
-            continue;
-        }
-        let id = placed.text_of("id");
-        told.placed.push(id.clone());
-        pays = !pays;
-        if pays {
-            let path = format!("/v1/orders/{id}/payments");
-            let Ok(paid) = buyer.post(&path).json(&card(GOOD_CARD)).send().await else { break };
-            if paid.status == 200 {
-                told.paid.push(id);
-            }
-        }
-    }
-    told
-}
-
-/// Waits until every order is either waiting for its money or confirmed with it, and the stock adds up. Orders
-/// and stock are looked at together: the list of orders may be behind for as long as the read models are.
-async fn adds_up(mart: &TestMart, buyer: &Client, product: &str, told: &Told) {
-    let admin = mart.admin().await;
-    let orders = eventually(SETTLED_WITHIN, async || {
-        let orders = buyer.all("/v1/orders").await;
-        let rests = |order: &Value| {
-            let state = (order["order_status"].as_str(), order["payment_status"].as_str());
-            matches!(state, (Some("awaiting_payment"), Some("pending")) | (Some("confirmed"), Some("paid")))
-        };
-        if let Some(order) = orders.iter().find(|order| !rests(order)) {
-            return Err(format!("an order does not come to rest: {order}"));
-        }
-        let count = |status: &str| {
-            let count = orders.iter().filter(|order| order["order_status"] == status).count();
-            i64::try_from(count).expect("they can be counted")
-        };
-        let (held, committed, pieces) = (count("awaiting_payment"), count("confirmed"), i64::from(PIECES));
-        let expected = [pieces, pieces - held - committed, held, committed];
-        let stock = shop::stock(&admin, product).await;
-        if stock == expected { Ok(orders) } else { Err(format!("the stock is {stock:?}, not {expected:?}")) }
-    })
-    .await;
-    let status_of = |id: &String| {
-        let order = orders.iter().find(|order| order["id"] == id.as_str());
-        order.map(|order| order["order_status"].as_str().unwrap_or_default())
-    };
-    for id in &told.placed {
-        assert!(status_of(id).is_some(), "the acknowledged order {id} is gone");
-    }
-    for id in &told.paid {
-        assert_eq!(status_of(id), Some("confirmed"), "the acknowledged payment of {id} is gone");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_power_failures_at_any_moment() {
     let _room = room().await;
@@ -99,26 +30,18 @@ async fn what_was_acknowledged_survives_power_failures_at_any_moment() {
     let token = ann.token().unwrap_or_default().to_owned();
     let mut told = Told::default();
     for _failure in 0..FAILURES {
-        let failed = AtomicBool::new(false);
         let buyer = mart.client().with_token(&token);
-        let buying = join_all((0..BUYERS).map(|_| buy(&buyer, &product, &failed)));
+        let crowd = Crowd::of(std::iter::repeat_n(buyer, BUYERS), &product);
         let moment = Duration::from_millis(rand::rng().random_range(200..2_500));
-        let failing = async {
-            // The moment of the failure is what is tested, not something to wait for.
-            let _ = tokio::time::timeout(moment, std::future::pending::<()>()).await;
-            mart.kill9();
-            failed.store(true, Ordering::Relaxed);
-        };
-        let (round, ()) = tokio::join!(buying, failing);
-        for buyer in round {
-            told.placed.extend(buyer.placed);
-            told.paid.extend(buyer.paid);
-        }
+        // The moment of the failure is what is tested, not something to wait for.
+        let _ = tokio::time::timeout(moment, std::future::pending::<()>()).await;
+        mart.kill9();
+        told.add(crowd.stop().await);
         mart.start().await;
     }
     assert!(!told.placed.is_empty(), "nobody bought anything");
     let buyer = mart.client().with_token(&token);
-    adds_up(&mart, &buyer, &product, &told).await;
+    adds_up(&mart.admin().await, &buyer, &product, PIECES, &told, SETTLED_WITHIN).await;
     let verified = mart.run(&["verify"]).await;
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
     mart.stop().await;
