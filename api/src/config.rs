@@ -312,9 +312,14 @@ pub struct OutwardOptions {
     #[arg(long, env = "MART_PAY_WITHIN", default_value = "15m", value_parser = duration, value_name = "TIME")]
     pub pay_within: Duration,
 
-    /// Who takes payments: simulated, or with a rate of approval such as simulated:0.9
+    /// Who takes payments: simulated, with a rate of approval such as simulated:0.9, or the address of a gateway
+    /// such as https://pay.example.org
     #[arg(long, env = "MART_GATEWAY", default_value = "simulated", value_name = "GATEWAY")]
     pub gateway: Gateway,
+
+    /// Key that the payment gateway knows this mart by
+    #[arg(long, env = "MART_GATEWAY_KEY", value_name = "KEY", hide_env_values = true)]
+    pub gateway_key: Option<SecretString>,
 
     /// Server for mail, such as smtps://user:password@mail.example.org [default: into files in the data folder]
     #[arg(long, env = "MART_SMTP_URL", value_name = "URL", hide_env_values = true)]
@@ -331,7 +336,7 @@ pub struct OutwardOptions {
 }
 
 /// Who takes payments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Gateway {
     /// Nobody: payments are approved at this rate, in thousandths.
@@ -339,6 +344,8 @@ pub enum Gateway {
         /// Out of a thousand cards that are not test cards; 900 unless given.
         approved_per_mille: u16,
     },
+    /// A gateway behind HTTP, at this address.
+    Http(String),
 }
 
 impl FromStr for Gateway {
@@ -346,8 +353,14 @@ impl FromStr for Gateway {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
-            format!("there is no gateway `{text}`: write simulated, or simulated:0.9 for a rate of approval")
+            format!(
+                "there is no gateway `{text}`: write simulated, simulated:0.9 for a rate of approval, or the \
+                 address of one, such as https://pay.example.org"
+            )
         };
+        if text.starts_with("https://") || text.starts_with("http://") {
+            return Ok(Self::Http(text.to_owned()));
+        }
         let (name, rate) = text.split_once(':').unwrap_or((text, "0.9"));
         if name != "simulated" {
             return Err(bad());
@@ -427,10 +440,12 @@ mod tests {
     }
 
     #[test]
-    fn gateways_have_rates_of_approval() {
+    fn gateways_have_rates_of_approval_or_an_address() {
         assert_eq!("simulated".parse(), Ok(Gateway::Simulated { approved_per_mille: 900 }));
         assert_eq!("simulated:1".parse(), Ok(Gateway::Simulated { approved_per_mille: 1000 }));
         assert_eq!("simulated:0.95".parse(), Ok(Gateway::Simulated { approved_per_mille: 950 }));
+        let address = "https://pay.example.org";
+        assert_eq!(address.parse(), Ok(Gateway::Http(address.to_owned())));
         for wrong in ["", "simulated:1.1", "simulated:-0.1", "simulated:x", "other"] {
             assert!(wrong.parse::<Gateway>().is_err(), "{wrong}");
         }

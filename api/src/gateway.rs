@@ -1,8 +1,9 @@
-//! The payment gateway: what the mart asks of it, and the simulated one.
+//! The payment gateway: what the mart asks of it, one behind HTTP, and a simulated one.
 //!
 //! Every request carries a key derived from the order; a gateway answers the same key with the same charge,
 //! so a request may be repeated until its outcome is known.
 
+mod http;
 mod simulated;
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use secrecy::SecretString;
 
 use aggregates::money::Money;
 
+pub use http::{HttpGateway, HttpGatewayError};
 pub use simulated::SimulatedGateway;
 
 /// A card, in memory only, between the request and the gateway's answer.

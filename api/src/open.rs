@@ -25,7 +25,7 @@ use crate::config::{
     StorageOptions,
 };
 use crate::contacts::{Contacts, LocalContacts};
-use crate::gateway::{Gateway, SimulatedGateway};
+use crate::gateway::{Gateway, HttpGateway, SimulatedGateway};
 use crate::grpc::{RemoteAuthenticator, RemoteContacts};
 use crate::hearing::Hearing;
 use crate::keys::{KeyFile, MASTER_KEY_BYTES};
@@ -230,7 +230,7 @@ pub fn services(opening: &Opening<'_>, wanted: &[Service]) -> anyhow::Result<Ser
         logs.get(service.name()).cloned().with_context(|| format!("the log of {service} is not open"))
     };
     let wants = |service: Service| wanted.contains(&service);
-    let gateway = gateway(opening.outward.gateway);
+    let gateway = gateway(opening.outward)?;
     let messenger = mail::messenger(opening.outward, opening.data_dir)?;
 
     let (users, auth, contacts): (Option<UsersService>, Arc<dyn Authenticator>, Arc<dyn Contacts>) = if wants(
@@ -333,12 +333,13 @@ fn surroundings(log: &Log, auth: Arc<dyn Authenticator>, sources: &Sources) -> S
     Surroundings { log: log.clone(), auth, reads }
 }
 
-fn gateway(choice: GatewayChoice) -> Arc<dyn Gateway> {
-    match choice {
+fn gateway(options: &OutwardOptions) -> anyhow::Result<Arc<dyn Gateway>> {
+    Ok(match &options.gateway {
         GatewayChoice::Simulated { approved_per_mille } => {
-            Arc::new(SimulatedGateway::new(u32::from(approved_per_mille)))
+            Arc::new(SimulatedGateway::new(u32::from(*approved_per_mille)))
         }
-    }
+        GatewayChoice::Http(address) => Arc::new(HttpGateway::new(address, options.gateway_key.clone())?),
+    })
 }
 
 /// The services whose logs a service reads, itself included.

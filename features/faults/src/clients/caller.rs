@@ -20,6 +20,8 @@ use crate::history::{Kind, Operation, Outcome};
 const ANSWERED_WITHIN: Duration = Duration::from_secs(35);
 /// How long a client waits for any process to serve.
 const SERVED_WITHIN: Duration = Duration::from_secs(90);
+/// How long somebody who is known may stay unknown to who lets people in, when nothing is broken.
+const KNOWN_WITHIN: Duration = Duration::from_secs(30);
 /// How often an unanswered request is repeated at once.
 const REPEATS: usize = 3;
 /// The pause between two looks for a process that serves.
@@ -151,6 +153,21 @@ impl Caller {
             return true;
         }
         false
+    }
+
+    /// Logs in as somebody of whom the mart may be just hearing.
+    ///
+    /// # Errors
+    /// When that person stays unknown.
+    pub async fn log_in_soon(&mut self, name: &str) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + KNOWN_WITHIN;
+        while !self.log_in(name).await {
+            if tokio::time::Instant::now() > deadline {
+                bail!("{name} cannot log in although everything works");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Sends once; a token that is not taken, as the clocks of processes may differ, is replaced first.
