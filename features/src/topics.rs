@@ -5,6 +5,7 @@ use std::time::Duration;
 use embedded::EmbeddedBroker;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::message::{Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -53,23 +54,28 @@ pub struct Record {
 /// # Panics
 /// When the broker does not answer.
 pub fn read(bootstrap_servers: &str, topic: &str) -> Vec<Record> {
+    try_read(bootstrap_servers, topic).expect("the broker answers")
+}
+
+/// All records of a topic, of a broker that may be down.
+///
+/// # Errors
+/// When it does not answer.
+pub fn try_read(bootstrap_servers: &str, topic: &str) -> KafkaResult<Vec<Record>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap_servers)
         .set("group.id", "acceptance")
         .set("enable.auto.commit", "false")
-        .create()
-        .expect("the settings are right");
+        .create()?;
     let mut partitions = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
-        partitions
-            .add_partition_offset(topic, i32::from(partition), Offset::Beginning)
-            .expect("the offset is right");
+        partitions.add_partition_offset(topic, i32::from(partition), Offset::Beginning)?;
     }
-    consumer.assign(&partitions).expect("partitions can be assigned");
+    consumer.assign(&partitions)?;
     let mut records = Vec::new();
     let mut patience = PATIENCE;
     while let Some(polled) = consumer.poll(patience) {
-        let message = polled.expect("the broker answers");
+        let message = polled?;
         let headers = message
             .headers()
             .into_iter()
@@ -83,7 +89,7 @@ pub fn read(bootstrap_servers: &str, topic: &str) -> Vec<Record> {
         });
         patience = SILENCE;
     }
-    records
+    Ok(records)
 }
 
 /// Puts records on a topic, as anybody could who reaches the broker.
@@ -91,10 +97,15 @@ pub fn read(bootstrap_servers: &str, topic: &str) -> Vec<Record> {
 /// # Panics
 /// When the broker does not take them.
 pub fn write(bootstrap_servers: &str, topic: &str, records: &[Record]) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap_servers)
-        .create()
-        .expect("the settings are right");
+    try_write(bootstrap_servers, topic, records).expect("the broker takes the records");
+}
+
+/// Puts records on a topic of a broker that may be down.
+///
+/// # Errors
+/// When it does not take them.
+pub fn try_write(bootstrap_servers: &str, topic: &str, records: &[Record]) -> KafkaResult<()> {
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", bootstrap_servers).create()?;
     for record in records {
         let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
             headers.insert(rdkafka::message::Header { key, value: Some(value) })
@@ -104,7 +115,7 @@ pub fn write(bootstrap_servers: &str, topic: &str, records: &[Record]) {
             .key(&record.key)
             .payload(&record.payload)
             .headers(headers);
-        producer.send(sent).map_err(|(error, _)| error).expect("the record is taken");
+        producer.send(sent).map_err(|(error, _)| error)?;
     }
-    producer.flush(PATIENCE).expect("the broker takes the records");
+    producer.flush(PATIENCE)
 }

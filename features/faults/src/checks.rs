@@ -3,6 +3,7 @@
 
 mod logs;
 mod messages;
+mod money;
 mod orders;
 mod processes;
 mod quiet;
@@ -13,10 +14,12 @@ mod topics;
 use anyhow::Result;
 
 use crate::history::History;
+use crate::troubles::Troubles;
 use crate::world::World;
 
 pub use logs::{Event, Logs};
 pub use quiet::settle;
+pub(crate) use topics::FOREIGN;
 
 /// How many findings of a check are shown.
 const SHOWN: usize = 8;
@@ -59,7 +62,7 @@ impl Checked {
 ///
 /// # Errors
 /// When the databases or the broker do not answer.
-pub async fn all(world: &World, history: &History) -> Result<Vec<Checked>> {
+pub async fn all(world: &World, history: &History, troubles: &Troubles) -> Result<Vec<Checked>> {
     let logs = Logs::load(&world.postgres).await?;
     let operations = history.operations();
     let rows = told::command_rows(&world.postgres).await?;
@@ -74,7 +77,9 @@ pub async fn all(world: &World, history: &History) -> Result<Vec<Checked>> {
         stock,
         found.paths(),
         found.agree(&payments, &reservations),
+        money::journals_agree(&logs, &world.gateway.journal()),
         messages::one_for_each_event(&logs),
+        messages::letters(&logs, &world.mail.letters(), troubles),
         topics::complete(world, &logs).await?,
         processes::read_models_equal_their_events(world).await?,
         processes::nothing_is_parked(&world.postgres).await?,

@@ -33,6 +33,14 @@ pub enum Fault {
     LinkStall,
     /// The connections between a process and PostgreSQL or the broker are cut, and no new ones are taken.
     LinkCut,
+    /// Records come again, those of different partitions in another order.
+    Repeat,
+    /// Records that cannot be read take the places of those that come next.
+    Poison,
+    /// The gateway does what it is asked, and does not say so.
+    GatewaySilent,
+    /// The mail server takes letters and does not say so, or refuses them for now.
+    MailFails,
 }
 
 impl Fault {
@@ -41,8 +49,8 @@ impl Fault {
         match self {
             Self::Kill => 12,
             Self::CommitCut => 8,
-            Self::Pause | Self::LinkCut => 5,
-            Self::BackendEnd | Self::ProduceCut | Self::LinkDelay | Self::LinkStall => 4,
+            Self::Pause | Self::LinkCut | Self::Poison | Self::Repeat | Self::GatewaySilent => 5,
+            Self::BackendEnd | Self::ProduceCut | Self::LinkDelay | Self::LinkStall | Self::MailFails => 4,
             Self::BrokerDown | Self::BrokerErrors | Self::PostgresStop | Self::PostgresKill => 3,
             Self::BrokerEmptied => 2,
         }
@@ -54,10 +62,12 @@ impl Fault {
             Self::Kill => (50, 2_500),
             Self::Pause | Self::LinkStall => (500, 9_000),
             Self::PostgresStop | Self::PostgresKill => (100, 2_000),
-            Self::BackendEnd => (1, 50),
+            Self::BackendEnd | Self::Repeat => (1, 50),
             Self::CommitCut | Self::ProduceCut => (1_000, 4_000),
             Self::BrokerDown | Self::BrokerErrors | Self::LinkDelay | Self::LinkCut => (300, 6_000),
             Self::BrokerEmptied => (50, 1_500),
+            Self::Poison => (500, 2_500),
+            Self::GatewaySilent | Self::MailFails => (500, 5_000),
         }
     }
 }

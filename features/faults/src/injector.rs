@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use features::databases::SERVICES;
 use nix::sys::signal::Signal;
 
 use crate::fault::Fault;
 use crate::link::{Condition, Link};
 use crate::mart::Mart;
 use crate::postgres::End;
+use crate::records;
 use crate::schedule::Step;
 use crate::troubles::Troubles;
 use crate::world::World;
@@ -84,7 +86,31 @@ async fn break_and_mend(world: &World, step: &Step) -> Result<()> {
         }
         Fault::LinkStall => afflict(link_of(mart, detail), Condition::Stalled, step.lasting).await,
         Fault::LinkCut => afflict(link_of(mart, detail), Condition::Cut, step.lasting).await,
+        Fault::Repeat => excused(records::repeat(world, service_of(detail)).await),
+        Fault::Poison => excused(records::poison(world, service_of(detail), step.lasting, detail).await),
+        Fault::GatewaySilent => {
+            world.gateway.set_silent(true);
+            tokio::time::sleep(step.lasting).await;
+            world.gateway.set_silent(false);
+            Ok(())
+        }
+        Fault::MailFails => {
+            world.mail.set_failing(true);
+            tokio::time::sleep(step.lasting).await;
+            world.mail.set_failing(false);
+            Ok(())
+        }
     }
+}
+
+/// A broker or a server that is down takes no records and tells nothing: another fault, which excuses this one.
+fn excused(written: Result<()>) -> Result<()> {
+    drop(written);
+    Ok(())
+}
+
+fn service_of(detail: u64) -> &'static str {
+    SERVICES[usize::try_from(detail % SERVICES.len() as u64).unwrap_or(0)]
 }
 
 fn link_of(mart: &Mart, detail: u64) -> &Link {
@@ -107,10 +133,8 @@ async fn spring(link: &Link, lasting: Duration) -> Result<()> {
 }
 
 async fn end_backend(world: &World, detail: u64) -> Result<()> {
-    let services = features::databases::SERVICES;
-    let service = services[usize::try_from(detail % services.len() as u64).unwrap_or(0)];
     // A server that is down has no backends, which is another fault and excuses this one.
-    let Ok(mut connection) = world.postgres.connect(service).await else { return Ok(()) };
+    let Ok(mut connection) = world.postgres.connect(service_of(detail)).await else { return Ok(()) };
     let ended = sqlx::query(
         "with backends as (select pid, row_number() over (order by backend_start, pid) - 1 as number, \
                            count(*) over () as count from pg_stat_activity \

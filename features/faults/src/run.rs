@@ -91,7 +91,7 @@ async fn live(plan: &Plan, world: &Arc<World>, troubles: &Troubles) -> Result<Ve
     let settled = checks::settle(&world.postgres).await?;
     telling.abort();
     let mut checks = vec![quiet(settled)];
-    checks.extend(checks::all(world, &history).await?);
+    checks.extend(checks::all(world, &history, troubles).await?);
     Ok(Verdict::new(plan.seed, &world.folder, &history, troubles, checks))
 }
 

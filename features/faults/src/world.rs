@@ -13,8 +13,10 @@ use nix::sys::signal::Signal;
 use tokio::process::Command;
 
 use crate::broker::Broker;
+use crate::gateway::Gateway;
 use crate::guard::Guard;
 use crate::link::{Condition, Link, Protocol};
+use crate::mail::Mail;
 use crate::mart::{Launch, Mart};
 use crate::postgres::Postgres;
 use crate::troubles::Troubles;
@@ -46,6 +48,10 @@ pub struct World {
     pub postgres: Arc<Postgres>,
     /// The broker.
     pub broker: Arc<Broker>,
+    /// The payment gateway.
+    pub gateway: Gateway,
+    /// The mail server.
+    pub mail: Mail,
     /// The processes.
     pub marts: Vec<Arc<Mart>>,
     /// Up to which position records of each service may be gone with a broker that lost everything.
@@ -64,6 +70,7 @@ impl World {
         let guard = Guard::start(&data)?;
         let postgres = Postgres::start(&data).await?;
         let broker = Broker::start();
+        let (gateway, mail) = (Gateway::start().await?, Mail::start(troubles).await?);
         let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let launch = Launch {
             binary: binary.to_owned(),
@@ -72,7 +79,8 @@ impl World {
                 own("MART_HTTP_ADDR", "127.0.0.1:0"),
                 own("MART_RATE_LIMITS", "off"),
                 own("MART_PAY_WITHIN", PAY_WITHIN),
-                own("MART_GATEWAY", "simulated:1"),
+                own("MART_GATEWAY", &gateway.url()),
+                own("MART_SMTP_URL", &mail.url()),
                 own("NO_COLOR", "1"),
             ],
             group: guard.group(),
@@ -82,6 +90,8 @@ impl World {
             folder: folder.to_owned(),
             postgres: Arc::new(postgres),
             broker: Arc::new(broker),
+            gateway,
+            mail,
             marts: Vec::new(),
             lost: Mutex::default(),
             launch,
@@ -124,6 +134,8 @@ impl World {
     /// # Errors
     /// When the broker does not obey, or a process does not come back.
     pub async fn heal(&self) -> Result<()> {
+        self.gateway.set_silent(false);
+        self.mail.set_failing(false);
         self.broker.accept();
         self.broker.set_down(false)?;
         for mart in &self.marts {

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Checked, Event, Logs};
+use crate::mail::Letter;
+use crate::troubles::Troubles;
 
 /// The template of the message that an event leads to.
 fn template(event: &Event) -> Option<&'static str> {
@@ -53,6 +55,38 @@ pub(super) fn one_for_each_event(logs: &Logs) -> Checked {
         checked.expect(false, || {
             format!("{} messages are about {cause:?}, which is no event to tell", messages.len())
         });
+    }
+    checked
+}
+
+/// Every message that was sent came as a letter; a letter came again only where something broke between.
+pub(super) fn letters(logs: &Logs, letters: &[Letter], troubles: &Troubles) -> Checked {
+    let mut checked = Checked::new("every letter came, and again only when something broke");
+    let mut taken: HashMap<&str, &Letter> = HashMap::new();
+    for letter in letters {
+        let id = letter.message_id.split('@').next().unwrap_or_default();
+        if let Some(first) = taken.insert(id, letter) {
+            checked.expect(troubles.excuse(first.at, letter.at), || {
+                format!(
+                    "letter {id} came at {:?} and again at {:?}, while nothing was broken",
+                    first.at, letter.at
+                )
+            });
+        }
+    }
+    let mut emails: HashSet<&str> = HashSet::new();
+    for event in logs.of_type("notification") {
+        if event.name == "NotificationQueued" && event.text("channel") == "email" {
+            emails.insert(&event.aggregate_id);
+        }
+        if event.name == "NotificationSent" && emails.contains(event.aggregate_id.as_str()) {
+            checked.expect(taken.contains_key(event.aggregate_id.as_str()), || {
+                format!("the letter {} was noted as sent and never came", event.aggregate_id)
+            });
+        }
+    }
+    for id in taken.keys() {
+        checked.expect(emails.contains(id), || format!("the letter {id} is about nothing"));
     }
     checked
 }
