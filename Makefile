@@ -5,10 +5,10 @@ CARGO ?= cargo
 FAILPOINTS := api/failpoints
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-.PHONY: help prepare up test test-kafka lint bench faults clean
+.PHONY: help prepare up test test-kafka lint bench faults faults-selftest clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 prepare: ## Look for what the build needs, and install or name what is missing
 	@./.ci/prepare
@@ -37,8 +37,12 @@ bench: prepare ## Measure everything beside its baselines: one table (QUICK=1: w
 	$(CARGO) run --quiet --release -p figures
 
 faults: prepare ## Break a whole mart on purpose and check its promises; SEED=1 MINUTES=3 repeat a run
-	$(CARGO) build --quiet -p api -p faults --bins
+	$(CARGO) build --quiet -p api -p faults --bins --features $(FAILPOINTS)
 	$(TARGET)/debug/faults run
+
+faults-selftest: prepare ## Plant defects into the mart one by one: the harness must find each
+	$(CARGO) build --quiet -p api -p faults --bins --features $(FAILPOINTS)
+	$(TARGET)/debug/faults selftest
 
 clean: ## Remove what was built; the data in .mart stays
 	$(CARGO) clean

@@ -66,6 +66,7 @@ pub mod arrivals;
 pub mod auth;
 pub mod check;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod contacts;
 pub mod decimal;

@@ -4,7 +4,7 @@
 //! asked elsewhere every time. A refresh token is no JWT, so that one cannot be taken for the other.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::clock;
 use crate::keys::{KeyError, KeyFile};
 
 /// Who issues the tokens.
@@ -182,7 +183,7 @@ impl Expiry<[u8; 32], Arc<AccessClaims>> for UntilExpiry {
 }
 
 fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    u64::try_from(clock::now().timestamp()).unwrap_or(0)
 }
 
 fn new_key_pem() -> Zeroizing<Vec<u8>> {

@@ -10,6 +10,7 @@ use aggregates::identifiers::SessionId;
 use aggregates::users::User;
 
 use super::{AuthenticationError, Authenticator, Caller};
+use crate::clock;
 use crate::tokens::{AccessClaims, Tokens};
 
 /// Looks at the user behind a token each time: a session that was ended is refused at once.
@@ -35,7 +36,7 @@ impl Authenticator for LocalAuthenticator {
             .load(&claims.sub.to_string())
             .await
             .map_err(|error| AuthenticationError::Unavailable(Box::new(error)))?;
-        caller(&loaded.aggregate, &claims, Utc::now()).ok_or(AuthenticationError::Invalid)
+        caller(&loaded.aggregate, &claims, clock::now()).ok_or(AuthenticationError::Invalid)
     }
 }
 

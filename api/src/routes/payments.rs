@@ -7,7 +7,6 @@ mod refusals;
 mod view;
 
 use axum::extract::State;
-use chrono::Utc;
 use event_store::{Context, Target};
 use projections::live::TimeCursor;
 use projections::payments::payments::{find_payment, list_payments};
@@ -18,6 +17,7 @@ use aggregates::identifiers::OrderId;
 use aggregates::payments::{Payment, PaymentCommand};
 
 use crate::auth::Caller;
+use crate::clock;
 use crate::extract::{Json, Page, PageDraft, Path, Query};
 use crate::listing::Listed;
 use crate::problem::{Problem, ProblemBody};
@@ -68,7 +68,7 @@ async fn pay_order(
     draft: Result<Json<PayingDraft>, Problem>,
 ) -> Result<Answer<PaymentBody>, Problem> {
     let account = attempt::payable(&service, &caller, order_id).await?;
-    let paying = draft?.0.check(account.amount.currency, Utc::now().date_naive())?;
+    let paying = draft?.0.check(account.amount.currency, clock::now().date_naive())?;
     attempt::check_amount(&account, paying.amount)?;
     attempt::pay(&service, &caller, OrderId(order_id), paying, &write).await
 }

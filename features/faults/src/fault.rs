@@ -41,6 +41,8 @@ pub enum Fault {
     GatewaySilent,
     /// The mail server takes letters and does not say so, or refuses them for now.
     MailFails,
+    /// The clock of a process is wrong by an hour; it is started anew for that.
+    Clock,
 }
 
 impl Fault {
@@ -52,7 +54,7 @@ impl Fault {
             Self::Pause | Self::LinkCut | Self::Poison | Self::Repeat | Self::GatewaySilent => 5,
             Self::BackendEnd | Self::ProduceCut | Self::LinkDelay | Self::LinkStall | Self::MailFails => 4,
             Self::BrokerDown | Self::BrokerErrors | Self::PostgresStop | Self::PostgresKill => 3,
-            Self::BrokerEmptied => 2,
+            Self::BrokerEmptied | Self::Clock => 2,
         }
     }
 
@@ -67,6 +69,7 @@ impl Fault {
             Self::BrokerDown | Self::BrokerErrors | Self::LinkDelay | Self::LinkCut => (300, 6_000),
             Self::BrokerEmptied => (50, 1_500),
             Self::Poison => (500, 2_500),
+            Self::Clock => (3_000, 9_000),
             Self::GatewaySilent | Self::MailFails => (500, 5_000),
         }
     }

@@ -94,6 +94,14 @@ async fn break_and_mend(world: &World, step: &Step) -> Result<()> {
             world.gateway.set_silent(false);
             Ok(())
         }
+        Fault::Clock => {
+            let offset = if detail.is_multiple_of(2) { "3600" } else { "-3600" };
+            mart.set("MART_CLOCK_OFFSET", Some(offset.to_owned()));
+            let wrong = mart.kill(Duration::ZERO).await;
+            tokio::time::sleep(step.lasting).await;
+            mart.set("MART_CLOCK_OFFSET", None);
+            wrong.and(mart.kill(Duration::ZERO).await)
+        }
         Fault::MailFails => {
             world.mail.set_failing(true);
             tokio::time::sleep(step.lasting).await;

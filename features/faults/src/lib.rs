@@ -22,5 +22,6 @@ pub mod records;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod selftest;
 pub mod troubles;
 pub mod world;

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use faults::fault::Fault;
 use faults::run::{Plan, run};
 use faults::schedule::{Selection, schedule};
+use faults::selftest::{DEFECTS, Defect, Found, look_for};
 
 const EXAMPLES: &str = "Examples:
   faults run
@@ -32,6 +33,8 @@ enum Command {
     Run(RunOptions),
     /// Print what would break, and when
     Plan(RunOptions),
+    /// Plant one defect after the other into a mart that is built with failpoints, and look whether each is found
+    Selftest(SelftestOptions),
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +64,16 @@ struct RunOptions {
     folder: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct SelftestOptions {
+    /// Only this defect; may be given several times
+    #[arg(long, value_name = "DEFECT")]
+    defect: Vec<String>,
+
+    #[command(flatten)]
+    run: RunOptions,
+}
+
 impl RunOptions {
     fn plan(&self) -> Result<Plan> {
         let beside = || Ok::<_, std::io::Error>(std::env::current_exe()?.with_file_name("mart"));
@@ -77,6 +90,7 @@ impl RunOptions {
             lasting: self.minutes,
             faults: Selection::new(&self.only, &self.without),
             binary,
+            failpoints: None,
             folder,
         })
     }
@@ -106,6 +120,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => one_run(&options).await,
         Command::Plan(options) => print_plan(&options),
+        Command::Selftest(options) => selftest(&options).await,
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -129,6 +144,23 @@ async fn one_run(options: &RunOptions) -> Result<bool> {
         println!("to repeat it: {}", options.repeats(plan.seed));
     }
     Ok(verdict.passed())
+}
+
+async fn selftest(options: &SelftestOptions) -> Result<bool> {
+    let plan = options.run.plan()?;
+    let wanted =
+        |defect: &Defect| options.defect.is_empty() || options.defect.iter().any(|name| name == defect.name);
+    let mut found = Vec::new();
+    for defect in DEFECTS.into_iter().filter(wanted) {
+        println!("{}", defect.name);
+        found.push(look_for(defect, &plan).await?);
+    }
+    println!();
+    for Found { defect, by, after } in &found {
+        let by = by.as_deref().unwrap_or("NOT FOUND");
+        println!("{:<40} {:>4} s  {by}", defect.name, after.as_secs());
+    }
+    Ok(found.iter().all(|found| found.by.is_some()))
 }
 
 fn print_plan(options: &RunOptions) -> Result<bool> {

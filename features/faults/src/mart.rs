@@ -23,6 +23,8 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How every process begins its ready line.
 const READY: &str = "Online Mart";
+/// Arms the failpoints of a mart that has them.
+pub(crate) const FAILPOINTS: &str = "FAILPOINTS";
 /// The variables of the mart that come in from outside.
 const PASSED_ON: [&str; 1] = ["MART_POSTGRES_BIN"];
 
@@ -33,6 +35,8 @@ pub struct Launch {
     pub binary: PathBuf,
     /// The variables that all have.
     pub variables: Vec<(String, String)>,
+    /// Which of their failpoints are armed.
+    pub failpoints: Option<String>,
     /// The process group they join.
     pub group: i32,
     /// Where they are started, and their logs are.
@@ -51,6 +55,7 @@ impl Launch {
         command
             .args(arguments)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .envs(self.failpoints.iter().map(|armed| (FAILPOINTS, armed)))
             .current_dir(&self.folder)
             .process_group(self.group)
             .stdin(Stdio::null())

@@ -34,6 +34,8 @@ pub struct Plan {
     pub faults: Selection,
     /// The program `mart`.
     pub binary: PathBuf,
+    /// Which of its failpoints are armed.
+    pub failpoints: Option<String>,
     /// Where folders of runs are made.
     pub folder: PathBuf,
 }
@@ -46,7 +48,7 @@ pub async fn run(plan: &Plan) -> Result<Verdict> {
     let folder = plan.folder.join(format!("run-{}", plan.seed));
     prepare(&folder)?;
     let troubles = Troubles::default();
-    let world = Arc::new(World::start(&folder, &plan.binary, &troubles).await?);
+    let world = Arc::new(World::start(&folder, &plan.binary, plan.failpoints.as_deref(), &troubles).await?);
     let outcome = live(plan, &world, &troubles).await;
     world.stop().await;
     let verdict = outcome?;

@@ -17,7 +17,7 @@ use crate::gateway::Gateway;
 use crate::guard::Guard;
 use crate::link::{Condition, Link, Protocol};
 use crate::mail::Mail;
-use crate::mart::{Launch, Mart};
+use crate::mart::{FAILPOINTS, Launch, Mart};
 use crate::postgres::Postgres;
 use crate::troubles::Troubles;
 
@@ -65,7 +65,12 @@ impl World {
     ///
     /// # Errors
     /// When something does not start.
-    pub async fn start(folder: &Path, binary: &Path, troubles: &Troubles) -> Result<Self> {
+    pub async fn start(
+        folder: &Path,
+        binary: &Path,
+        failpoints: Option<&str>,
+        troubles: &Troubles,
+    ) -> Result<Self> {
         let data = folder.join("data");
         let guard = Guard::start(&data)?;
         let postgres = Postgres::start(&data).await?;
@@ -83,6 +88,7 @@ impl World {
                 own("MART_SMTP_URL", &mail.url()),
                 own("NO_COLOR", "1"),
             ],
+            failpoints: failpoints.map(str::to_owned),
             group: guard.group(),
             folder: folder.to_owned(),
         };
@@ -199,7 +205,8 @@ impl World {
     pub async fn command(&self, arguments: &[&str]) -> Result<Output> {
         let mut command: Command = self.launch.command(arguments);
         command.env("MART_DATABASE_URL", self.postgres.url_by(self.postgres.address()));
-        command.env_remove("FAILPOINTS");
+        // What looks whether all is well has no defects of its own.
+        command.env_remove(FAILPOINTS);
         let output = tokio::time::timeout(COMMAND_WITHIN, command.output());
         output
             .await

@@ -20,6 +20,7 @@ use super::registration::PASSWORD_MAX_CHARS;
 use super::{UserView, carry_out, find, placed};
 use crate::auth::{Caller, role};
 use crate::check::{Check, Field};
+use crate::clock;
 use crate::extract::{FormOrJson, Json};
 use crate::problem::{Problem, ProblemBody};
 use crate::routes::executed::Done;
@@ -140,7 +141,7 @@ async fn start_session(
     refresh: &RefreshToken,
     write: &Write,
 ) -> Result<Done<User>, Problem> {
-    let now = Utc::now();
+    let now = clock::now();
     let command = UserCommand::StartSession {
         session_id: SessionId(refresh.session),
         refresh_hash: hex(&refresh.hash()),
@@ -186,7 +187,7 @@ pub(super) async fn refresh_tokens(
     let missing = || Problem::invalid_field("refresh_token", "is required");
     let shown = draft.shown()?.ok_or_else(missing)?;
     let next = RefreshToken::generate(shown.user, shown.session);
-    let now = Utc::now();
+    let now = clock::now();
     let command = UserCommand::RotateSession {
         session_id: SessionId(shown.session),
         presented_hash: hex(&shown.hash()),
@@ -226,7 +227,7 @@ pub(super) async fn log_out(
         None => caller.map(|caller| (caller.user_id, caller.session_id))?,
         Some(token) => {
             let account = find(&service, token.user).await.ok();
-            let account = account.filter(|account| holds(account, &token, Utc::now()));
+            let account = account.filter(|account| holds(account, &token, clock::now()));
             account.map(|_| (token.user, token.session)).ok_or_else(Problem::unauthorized)?
         }
     };

@@ -12,6 +12,7 @@ use aggregates::users::{Account, UserCommand};
 
 use super::{allowed, carry_out, find, made_at, placed};
 use crate::auth::Caller;
+use crate::clock;
 use crate::extract::{Cursor, Page, PageDraft, Path, Query};
 use crate::listing::Listed;
 use crate::problem::{Problem, ProblemBody};
@@ -52,7 +53,7 @@ pub(super) async fn list_sessions(
     let page = Page::try_from(query?.0)?;
     let after = page.cursor.as_ref().map(Cursor::key::<u64>).transpose()?;
     let limit = usize::try_from(page.limit).map_err(Problem::internal)?;
-    let (sessions, next) = living(&account, caller.session_id, Utc::now(), after, limit);
+    let (sessions, next) = living(&account, caller.session_id, clock::now(), after, limit);
     Ok(ok(Listed::new(sessions, next)))
 }
 

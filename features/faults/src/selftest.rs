@@ -1,0 +1,75 @@
+//! The harness finds what it is to find: one defect after the other is planted into the mart, and each must show.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::fault::Fault;
+use crate::run::{Plan, run};
+use crate::schedule::Selection;
+
+/// How long things break in one try.
+const TRY: Duration = Duration::from_secs(25);
+/// How many tries a defect has to show: together they break things for less than two minutes.
+const TRIES: u64 = 4;
+
+/// A defect that is planted, and what brings it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defect {
+    /// Its name among the failpoints of the mart.
+    pub name: &'static str,
+    /// What breaks.
+    pub faults: &'static [Fault],
+}
+
+/// All of them.
+pub const DEFECTS: [Defect; 8] = [
+    Defect { name: "defect-relay-marks-before-ack", faults: &[Fault::BrokerDown, Fault::Kill] },
+    Defect { name: "defect-projector-skips-dedup", faults: &[Fault::Repeat] },
+    Defect {
+        name: "defect-projector-checkpoint-apart",
+        faults: &[Fault::CommitCut, Fault::BackendEnd, Fault::Kill],
+    },
+    Defect {
+        name: "defect-reservation-ignores-version",
+        faults: &[Fault::Pause, Fault::Kill, Fault::LinkStall],
+    },
+    Defect { name: "defect-gateway-new-key", faults: &[Fault::GatewaySilent] },
+    Defect { name: "defect-idempotency-row-apart", faults: &[Fault::CommitCut, Fault::BackendEnd] },
+    Defect { name: "defect-poison-swallowed", faults: &[Fault::Poison] },
+    Defect { name: "defect-cancellation-forgets-release", faults: &[Fault::LinkDelay] },
+];
+
+/// What became of a defect.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Which one.
+    pub defect: Defect,
+    /// What gave it away; none when nothing did.
+    pub by: Option<String>,
+    /// How long that took, with all that a try needs beside its faults.
+    pub after: Duration,
+}
+
+/// Plants a defect and looks for it, with one seed after the other.
+///
+/// # Errors
+/// When a run cannot be made.
+pub async fn look_for(defect: Defect, plan: &Plan) -> Result<Found> {
+    let started = Instant::now();
+    for number in 0..TRIES {
+        let attempt = Plan {
+            seed: plan.seed.wrapping_add(number),
+            lasting: TRY,
+            faults: Selection::new(defect.faults, &[]),
+            failpoints: Some(format!("{}=return", defect.name)),
+            ..plan.clone()
+        };
+        let verdict = run(&attempt).await?;
+        if let Some(finding) = verdict.finding() {
+            std::fs::remove_dir_all(&verdict.folder)?;
+            return Ok(Found { defect, by: Some(finding), after: started.elapsed() });
+        }
+    }
+    Ok(Found { defect, by: None, after: started.elapsed() })
+}
