@@ -1,12 +1,14 @@
-//! The broker of a run: librdkafka's, in this process. It can be down, refuse, or lose everything it had.
+//! The broker of a run: librdkafka's, in this process, or a real Apache Kafka. It can be down, refuse, or lose
+//! everything it had.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use embedded::EmbeddedBroker;
 use embedded::broker::{RDKafkaApiKey, RDKafkaRespErr};
+use embedded::testing::RealKafka;
 use features::topics;
+use tokio::sync::Mutex;
 
 /// What a broker answers when it refuses: it is not the leader, it has too few copies, it was too slow, and it
 /// closes the connection.
@@ -19,62 +21,94 @@ const REFUSALS: [RDKafkaRespErr; 4] = [
 
 /// The broker.
 #[derive(Debug)]
-pub struct Broker {
-    running: Mutex<EmbeddedBroker>,
+pub struct Broker(Mutex<Kind>);
+
+#[derive(Debug)]
+enum Kind {
+    Embedded(Box<EmbeddedBroker>),
+    Real(Box<RealKafka>),
 }
 
 impl Broker {
-    /// Starts it, with the topics of the mart.
-    pub fn start() -> Self {
-        Self { running: Mutex::new(topics::broker()) }
+    /// Starts it: a real one, or one in this process.
+    ///
+    /// # Errors
+    /// When the real one does not start.
+    pub async fn start(real: bool) -> Result<Self> {
+        let kind = if real {
+            Kind::Real(Box::new(RealKafka::start().await?))
+        } else {
+            Kind::Embedded(Box::new(topics::broker()))
+        };
+        Ok(Self(Mutex::new(kind)))
     }
 
     /// Where links lead.
     ///
     /// # Errors
     /// When the broker names no address.
-    pub fn address(&self) -> Result<SocketAddr> {
-        self.bootstrap_servers().parse().context("the broker has an address")
+    pub async fn address(&self) -> Result<SocketAddr> {
+        self.bootstrap_servers().await.parse().context("the broker has an address")
     }
 
     /// Where it is, past all links.
-    pub fn bootstrap_servers(&self) -> String {
-        self.with(EmbeddedBroker::bootstrap_servers)
+    pub async fn bootstrap_servers(&self) -> String {
+        match &*self.0.lock().await {
+            Kind::Embedded(broker) => broker.bootstrap_servers(),
+            Kind::Real(kafka) => kafka.bootstrap_servers(),
+        }
     }
 
-    /// Takes no connections, or takes them again.
+    /// Takes no connections any more: the real one is killed.
     ///
     /// # Errors
     /// When librdkafka refuses.
-    pub fn set_down(&self, down: bool) -> Result<()> {
-        self.with(|broker| if down { broker.down() } else { broker.up() }).context("the broker does not obey")
+    pub async fn take_down(&self) -> Result<()> {
+        match &mut *self.0.lock().await {
+            Kind::Embedded(broker) => broker.down()?,
+            Kind::Real(kafka) => kafka.kill(),
+        }
+        Ok(())
     }
 
-    /// Loses all it had; it is elsewhere then.
-    pub fn empty(&self) {
-        let fresh = topics::broker();
-        let old = std::mem::replace(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner), fresh);
-        drop(old);
+    /// Takes connections again, with all that it had.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn bring_up(&self) -> Result<()> {
+        match &mut *self.0.lock().await {
+            Kind::Embedded(broker) => broker.up()?,
+            Kind::Real(kafka) => kafka.restart().await?,
+        }
+        Ok(())
     }
 
-    /// Refuses the next requests that store records or ask for the broker's topics.
-    pub fn refuse(&self, times: usize) {
+    /// Takes connections again, with nothing of what it had. It may be elsewhere then.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn bring_up_empty(&self) -> Result<()> {
+        match &mut *self.0.lock().await {
+            Kind::Embedded(broker) => **broker = topics::broker(),
+            Kind::Real(kafka) => kafka.restart_empty().await?,
+        }
+        Ok(())
+    }
+
+    /// Refuses the next requests that store or fetch records, if it can be told to.
+    pub async fn refuse(&self, times: usize) {
         let errors: Vec<RDKafkaRespErr> = REFUSALS.into_iter().cycle().take(times).collect();
-        self.with(|broker| {
+        if let Kind::Embedded(broker) = &*self.0.lock().await {
             broker.request_errors(RDKafkaApiKey::Produce, &errors);
             broker.request_errors(RDKafkaApiKey::Fetch, &errors);
-        });
+        }
     }
 
     /// Refuses nothing any more.
-    pub fn accept(&self) {
-        self.with(|broker| {
+    pub async fn accept(&self) {
+        if let Kind::Embedded(broker) = &*self.0.lock().await {
             broker.clear_request_errors(RDKafkaApiKey::Produce);
             broker.clear_request_errors(RDKafkaApiKey::Fetch);
-        });
-    }
-
-    fn with<T>(&self, ask: impl FnOnce(&EmbeddedBroker) -> T) -> T {
-        ask(&self.running.lock().unwrap_or_else(PoisonError::into_inner))
+        }
     }
 }

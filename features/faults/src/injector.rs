@@ -68,15 +68,15 @@ async fn break_and_mend(world: &World, step: &Step) -> Result<()> {
             spring(&workers[chosen(workers.len())].to_broker, step.lasting).await
         }
         Fault::BrokerDown => {
-            world.broker.set_down(true)?;
+            world.broker.take_down().await?;
             tokio::time::sleep(step.lasting).await;
-            world.broker.set_down(false)
+            world.broker.bring_up().await
         }
         Fault::BrokerEmptied => world.empty_broker(step.lasting).await,
         Fault::BrokerErrors => {
-            world.broker.refuse(usize::try_from(detail % REFUSED_REQUESTS).unwrap_or(1));
+            world.broker.refuse(usize::try_from(detail % REFUSED_REQUESTS).unwrap_or(1)).await;
             tokio::time::sleep(step.lasting).await;
-            world.broker.accept();
+            world.broker.accept().await;
             Ok(())
         }
         Fault::LinkDelay => {

@@ -55,6 +55,10 @@ struct RunOptions {
     #[arg(long, value_enum, value_name = "FAULT")]
     without: Vec<Fault>,
 
+    /// With a real Apache Kafka, which needs Java and Maven, instead of the broker in this process
+    #[arg(long, env = "KAFKA", value_parser = clap::builder::FalseyValueParser::new())]
+    kafka: bool,
+
     /// The program `mart` [default: the one beside this program]
     #[arg(long, env = "MART_BIN", value_name = "FILE")]
     mart: Option<PathBuf>,
@@ -91,6 +95,7 @@ impl RunOptions {
             faults: Selection::new(&self.only, &self.without),
             binary,
             failpoints: None,
+            real_kafka: self.kafka,
             folder,
         })
     }
@@ -103,9 +108,11 @@ impl RunOptions {
             .collect();
         let minutes = (self.minutes / 60).as_secs_f64();
         if narrowed.is_empty() {
-            format!("SEED={seed} MINUTES={minutes} make faults")
+            let kafka = if self.kafka { "KAFKA=1 " } else { "" };
+            format!("{kafka}SEED={seed} MINUTES={minutes} make faults")
         } else {
-            format!("faults run --seed {seed} --minutes {minutes}{narrowed}")
+            let kafka = if self.kafka { " --kafka" } else { "" };
+            format!("faults run --seed {seed} --minutes {minutes}{kafka}{narrowed}")
         }
     }
 }

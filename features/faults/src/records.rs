@@ -27,7 +27,7 @@ const POISONS: [&[u8]; 4] = [b"", b"\xff\xff\xff\xff no event", b"\x08\x96\x01 n
 /// # Errors
 /// When the broker does not answer.
 pub async fn repeat(world: &World, service: &'static str) -> Result<()> {
-    let servers = world.broker.bootstrap_servers();
+    let servers = world.broker.bootstrap_servers().await;
     let topic = topics::topic_of(service);
     let written = tokio::task::spawn_blocking(move || -> Result<()> {
         let published = topics::try_read(&servers, &topic)?;
@@ -73,7 +73,7 @@ async fn poison_while_silent(
         let records = next(&mut connection, done, choice).await?;
         if let Some((position, _)) = records.last() {
             done = *position;
-            let (servers, topic) = (world.broker.bootstrap_servers(), topics::topic_of(service));
+            let (servers, topic) = (world.broker.bootstrap_servers().await, topics::topic_of(service));
             let records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
             tokio::task::spawn_blocking(move || topics::try_write(&servers, &topic, &records))
                 .await

@@ -36,6 +36,8 @@ pub struct Plan {
     pub binary: PathBuf,
     /// Which of its failpoints are armed.
     pub failpoints: Option<String>,
+    /// Whether the broker is a real Apache Kafka.
+    pub real_kafka: bool,
     /// Where folders of runs are made.
     pub folder: PathBuf,
 }
@@ -48,7 +50,9 @@ pub async fn run(plan: &Plan) -> Result<Verdict> {
     let folder = plan.folder.join(format!("run-{}", plan.seed));
     prepare(&folder)?;
     let troubles = Troubles::default();
-    let world = Arc::new(World::start(&folder, &plan.binary, plan.failpoints.as_deref(), &troubles).await?);
+    let world = Arc::new(
+        World::start(&folder, &plan.binary, plan.failpoints.as_deref(), plan.real_kafka, &troubles).await?,
+    );
     let outcome = live(plan, &world, &troubles).await;
     world.stop().await;
     let verdict = outcome?;

@@ -69,12 +69,13 @@ impl World {
         folder: &Path,
         binary: &Path,
         failpoints: Option<&str>,
+        real_kafka: bool,
         troubles: &Troubles,
     ) -> Result<Self> {
         let data = folder.join("data");
         let guard = Guard::start(&data)?;
         let postgres = Postgres::start(&data).await?;
-        let broker = Broker::start();
+        let broker = Broker::start(real_kafka).await?;
         let (gateway, mail) = (Gateway::start().await?, Mail::start(troubles).await?);
         let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let launch = Launch {
@@ -120,7 +121,7 @@ impl World {
 
     async fn add(&mut self, name: &str, role: &'static str) -> Result<()> {
         let to_postgres = Link::open(Protocol::Postgres, self.postgres.address()).await?;
-        let to_broker = Link::open(Protocol::Kafka, self.broker.address()?).await?;
+        let to_broker = Link::open(Protocol::Kafka, self.broker.address().await?).await?;
         let variables = vec![
             ("MART_DATABASE_URL".to_owned(), self.postgres.url_by(to_postgres.address())),
             ("MART_KAFKA_BROKERS".to_owned(), to_broker.address().to_string()),
@@ -142,8 +143,8 @@ impl World {
     pub async fn heal(&self) -> Result<()> {
         self.gateway.set_silent(false);
         self.mail.set_failing(false);
-        self.broker.accept();
-        self.broker.set_down(false)?;
+        self.broker.accept().await;
+        self.broker.bring_up().await?;
         for mart in &self.marts {
             for link in [&mart.to_postgres, &mart.to_broker] {
                 link.arm(false);
@@ -162,11 +163,11 @@ impl World {
     /// # Errors
     /// When the databases do not tell how far the logs are.
     pub async fn empty_broker(&self, lasting: Duration) -> Result<()> {
-        self.broker.set_down(true)?;
+        self.broker.take_down().await?;
         tokio::time::sleep(lasting).await;
-        self.broker.empty();
+        self.broker.bring_up_empty().await?;
         for mart in &self.marts {
-            mart.to_broker.lead_to(self.broker.address()?);
+            mart.to_broker.lead_to(self.broker.address().await?);
         }
         // What is committed from here on was certainly not stored by the old one.
         for service in SERVICES {

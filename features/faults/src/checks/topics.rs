@@ -16,7 +16,7 @@ pub(super) async fn complete(world: &World, logs: &Logs) -> Result<Checked> {
     let mut checked = Checked::new("topics are complete and in order");
     let lost = world.lost_records();
     for service in SERVICES {
-        let (servers, topic) = (world.broker.bootstrap_servers(), topics::topic_of(service));
+        let (servers, topic) = (world.broker.bootstrap_servers().await, topics::topic_of(service));
         let records = tokio::task::spawn_blocking(move || topics::read(&servers, &topic))
             .await
             .with_context(|| format!("the topic of {service} cannot be read"))?;
