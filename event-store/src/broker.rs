@@ -6,31 +6,28 @@
 //! bounded inboxes; one that finds its inbox full is dropped, and the reader, seeing the gap, fetches it
 //! from the log.
 
-use std::collections::HashSet;
+mod consumer;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{Error, PARTITIONS, Result};
 
 /// How many records wait for a subscription at most.
 const INBOX_RECORDS: usize = 20_000;
-/// How long the consumer's thread waits for a record before it looks whether it is to stop or to assign.
-const POLL: Duration = Duration::from_millis(100);
 /// How long the creation of a topic may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -120,22 +117,6 @@ impl ProducerContext for Reports {
     }
 }
 
-/// Whether Kafka answers shows in readiness and in who follows the logs; librdkafka's own complaints are for
-/// those who look for them.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(facility, message, "kafka consumer");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka consumer");
-    }
-}
-
-impl rdkafka::consumer::ConsumerContext for Quiet {}
-
 /// The process's connection to Kafka. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
@@ -153,7 +134,6 @@ struct Inner {
     producer: RwLock<Option<Arc<ThreadedProducer<Reports>>>>,
     inboxes: Mutex<Vec<Inbox>>,
     consuming: AtomicBool,
-    assigned: Mutex<HashSet<String>>,
     stop: CancellationToken,
 }
 
@@ -178,7 +158,6 @@ impl Broker {
                 producer: RwLock::new(None),
                 inboxes: Mutex::default(),
                 consuming: AtomicBool::new(false),
-                assigned: Mutex::default(),
                 stop: CancellationToken::new(),
             }),
         }
@@ -310,7 +289,7 @@ impl Broker {
         let (sender, inbox) = mpsc::channel(INBOX_RECORDS);
         if let Ok(mut inboxes) = self.inner.inboxes.lock() {
             if !self.inner.consuming.swap(true, Ordering::Relaxed) {
-                self.start_consumer();
+                consumer::start(self);
             }
             for (index, source) in sources.iter().enumerate() {
                 inboxes.push(Inbox {
@@ -321,98 +300,6 @@ impl Broker {
             }
         }
         inbox
-    }
-
-    fn start_consumer(&self) {
-        let mut client = self.client();
-        client
-            .set("group.id", format!("mart-{}", Uuid::now_v7()))
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            // A broker that lost its data starts over: what it has then is new to it, not to us.
-            .set("auto.offset.reset", "earliest")
-            .set("fetch.error.backoff.ms", "50")
-            .set("topic.metadata.refresh.interval.ms", "5000")
-            .set("allow.auto.create.topics", "false");
-        if self.inner.config.embedded {
-            client.set("fetch.wait.max.ms", "5");
-        } else {
-            client.set("fetch.wait.max.ms", "500").set("fetch.min.bytes", "1");
-        }
-        let inner = Arc::downgrade(&self.inner);
-        let stop = self.inner.stop.clone();
-        let spawned = std::thread::Builder::new().name("mart-kafka".to_owned()).spawn(move || {
-            let consumer: BaseConsumer<Quiet> = match client.create_with_context(Quiet) {
-                Ok(consumer) => consumer,
-                Err(error) => {
-                    tracing::error!(%error, "the kafka consumer could not be made; read models follow the logs");
-                    return;
-                }
-            };
-            while !stop.is_cancelled() {
-                let Some(inner) = inner.upgrade() else { return };
-                inner.assign(&consumer);
-                if let Some(Ok(message)) = consumer.poll(POLL) {
-                    inner.deliver(&message);
-                    while let Some(Ok(message)) = consumer.poll(Duration::ZERO) {
-                        inner.deliver(&message);
-                    }
-                }
-            }
-        });
-        if let Err(error) = spawned {
-            tracing::error!(%error, "the kafka consumer's thread could not be started; read models follow the logs");
-        }
-    }
-}
-
-impl Inner {
-    /// Assigns the partitions of topics that have been asked for since.
-    fn assign(&self, consumer: &BaseConsumer<Quiet>) {
-        let (Ok(inboxes), Ok(mut assigned)) = (self.inboxes.lock(), self.assigned.lock()) else { return };
-        let new: HashSet<String> = inboxes
-            .iter()
-            .filter(|inbox| !assigned.contains(&inbox.topic) && !inbox.sender.is_closed())
-            .map(|inbox| inbox.topic.clone())
-            .collect();
-        if new.is_empty() {
-            return;
-        }
-        let mut partitions = TopicPartitionList::new();
-        for topic in &new {
-            for partition in 0..PARTITIONS {
-                let added = partitions.add_partition_offset(topic, i32::from(partition), Offset::End);
-                if let Err(error) = added {
-                    tracing::warn!(%error, topic, "a partition could not be assigned");
-                }
-            }
-        }
-        match consumer.incremental_assign(&partitions) {
-            Ok(()) => assigned.extend(new),
-            Err(error) => tracing::warn!(%error, "partitions could not be assigned"),
-        }
-    }
-
-    fn deliver(&self, message: &BorrowedMessage<'_>) {
-        let Some(incoming) = incoming(message) else {
-            // Without a position nothing can be said of it; if it stands for an event, the log has it.
-            tracing::warn!(
-                topic = message.topic(),
-                offset = message.offset(),
-                "a record without its headers"
-            );
-            metrics::counter!("mart_records_unreadable_total").increment(1);
-            return;
-        };
-        let Ok(mut inboxes) = self.inboxes.lock() else { return };
-        let topic = message.topic();
-        inboxes.retain(|inbox| {
-            if inbox.topic != topic {
-                return true;
-            }
-            let sent = inbox.sender.try_send((inbox.index, incoming.clone()));
-            !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)))
-        });
     }
 }
 
@@ -430,20 +317,6 @@ async fn look_for(admin: Admin, topic: String) -> Result<(Admin, Option<usize>)>
     });
     let (admin, found) = looking.await.map_err(|_| Error::ShuttingDown)?;
     Ok((admin, found?))
-}
-
-fn incoming(message: &BorrowedMessage<'_>) -> Option<Incoming> {
-    let headers = message.headers()?;
-    let number = |name: &str| -> Option<i64> {
-        let value = headers.iter().find(|header| header.key == name)?.value?;
-        std::str::from_utf8(value).ok()?.parse().ok()
-    };
-    Some(Incoming {
-        partition: i16::try_from(message.partition()).ok()?,
-        position: number(HEADER_POSITION)?,
-        previous: number(HEADER_PREVIOUS)?,
-        payload: Bytes::copy_from_slice(message.payload()?),
-    })
 }
 
 #[cfg(test)]

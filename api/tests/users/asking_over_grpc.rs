@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aggregates::users::Role;
 use api::auth::{AuthenticationError, Authenticator};
 use api::contacts::{Contact, Contacts, LocalContacts};
-use api::grpc::{self, ClientOptions, RemoteAuthenticator, RemoteContacts, UserAuthService};
+use api::grpc::{self, ClientOptions, RemoteAuthenticator, RemoteContacts, TlsFiles, UserAuthService};
 use axum::http::Method;
 use proto::mart::users::v1::user_auth_client::UserAuthClient;
 use proto::mart::users::v1::{GetContactRequest, ValidateTokenRequest};
@@ -16,6 +16,7 @@ use tonic::Code;
 use tonic::transport::Endpoint;
 use uuid::Uuid;
 
+use crate::certificates::Authority;
 use crate::shop::Shop;
 
 struct Serving {
@@ -25,13 +26,18 @@ struct Serving {
 }
 
 async fn serve(shop: &Shop) -> Serving {
+    serve_with(shop, None).await
+}
+
+async fn serve_with(shop: &Shop, tls: Option<TlsFiles>) -> Serving {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr().expect("it is bound"));
     let contacts = Arc::new(LocalContacts::new(shop.service.users.clone()));
     let service = UserAuthService::new(Arc::clone(&shop.service.surroundings.auth), contacts);
     let stop = CancellationToken::new();
     let token = stop.clone();
-    let task = tokio::spawn(async move { grpc::serve(listener, service, None, token).await });
+    let task = tokio::spawn(async move { grpc::serve(listener, service, tls.as_ref(), token).await });
     Serving { options: ClientOptions { url, tls: None }, stop, task }
 }
 
@@ -91,4 +97,38 @@ async fn refusals_have_the_codes_of_the_interface() {
         let status = client.get_contact(GetContactRequest { user_id }).await;
         assert_eq!(status.expect_err("it is refused").code(), code);
     }
+}
+
+#[tokio::test]
+async fn with_certificates_both_sides_prove_who_they_are() {
+    api::tls::install_provider();
+    let shop = Shop::open().await;
+    shop.register("ann@example.org", "ann").await;
+    let (token, _) = shop.tokens("ann").await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let (ours, others) = (Authority::new("ours"), Authority::new("others"));
+    let serving = serve_with(&shop, Some(ours.signs(folder.path(), "users"))).await;
+    let url = serving.options.url.clone();
+    let asks = async |url: &str, tls: Option<TlsFiles>| {
+        let options = ClientOptions { url: url.to_owned(), tls };
+        RemoteAuthenticator::new(&options).expect("the address is right").authenticate(&token).await
+    };
+
+    let orders = ours.signs(folder.path(), "orders");
+    let caller = asks(&url, Some(orders.clone())).await.expect("both are who they say");
+    assert_eq!(caller.email, "ann@example.org");
+
+    let stranger = others.signs(folder.path(), "stranger");
+    let pretending = TlsFiles { authority: orders.authority.clone(), ..stranger.clone() };
+    let misled = TlsFiles { authority: stranger.authority.clone(), ..orders.clone() };
+    for (who, tls) in
+        [("a client of another authority", pretending), ("a client that trusts another", misled)]
+    {
+        let refused = asks(&url, Some(tls)).await;
+        assert!(matches!(refused, Err(AuthenticationError::Unavailable(_))), "{who}: {refused:?}");
+    }
+    let plain = asks(&url.replace("https", "http"), None).await;
+    assert!(matches!(plain, Err(AuthenticationError::Unavailable(_))), "without certificates: {plain:?}");
+    // None of them kept the server from going on.
+    asks(&url, Some(orders)).await.expect("both are who they say");
 }

@@ -2,6 +2,7 @@
 //! and that the mart stops cleanly and goes on where it was.
 
 mod failures;
+mod parked;
 mod parts;
 mod rebuilding;
 mod starting;

@@ -7,6 +7,7 @@ mod payments;
 mod protocol;
 mod races;
 mod secrets;
+mod texts;
 mod users;
 
 /// An id that nothing has.

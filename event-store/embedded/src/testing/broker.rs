@@ -137,7 +137,8 @@ impl TestBroker {
     /// # Panics
     /// When they are not there, or do not go.
     pub async fn delete_topics(&self, names: &[String]) -> bool {
-        if self.embedded("deleting topics").is_some() {
+        if self.is_embedded() {
+            eprintln!("left out on the embedded broker: deleting topics");
             return false;
         }
         let doomed: Vec<&str> = names.iter().map(String::as_str).collect();
