@@ -5,7 +5,7 @@ CARGO ?= cargo
 FAILPOINTS := api/failpoints
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-.PHONY: help prepare up test test-kafka lint bench faults faults-selftest clean
+.PHONY: help prepare up test test-kafka check-deployment secrets lint bench faults faults-selftest clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ test: lint ## Everything: format, lints, unit, property, integration and accepta
 
 test-kafka: prepare ## What speaks to a broker again, on a real Apache Kafka: needs Java and Maven
 	@CARGO='$(CARGO)' CARGO_TARGET_DIR='$(TARGET)' FEATURES='$(FAILPOINTS)' ./.ci/test-kafka
+
+check-deployment: ## Dockerfile, compose.yml and the workflows, with the tools made for them: needs Go and pip
+	@CARGO_TARGET_DIR='$(TARGET)' ./.ci/check-deployment
+
+secrets: ## Make the passwords and keys that compose.yml asks for, unless they are there
+	@./deploy/make-secrets
 
 bench: prepare ## Measure everything beside its baselines: one table (QUICK=1: whether it works; LONG=1: also at 5 million events)
 	$(CARGO) build --release -p api --bin mart

@@ -301,6 +301,7 @@ pub struct HealthcheckOptions {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use secrecy::ExposeSecret;
 
     use super::*;
     use crate::keys::KeyFile;
@@ -352,6 +353,26 @@ mod tests {
         for wrong in ["0", "-1", "32768", "many"] {
             assert!(read(&["--kafka-replication", wrong]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_database_server_may_stand_in_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("url");
+        std::fs::write(&file, "postgres://mart:secret@db/postgres\n").expect("the folder is ours");
+        let file = file.display().to_string();
+        let read = |arguments: &[&str]| {
+            let arguments = ["mart", "migrate", "--database-url-file"].iter().chain(arguments);
+            Cli::try_parse_from(arguments).map(|cli| match cli.command {
+                Command::Migrate(storage) => storage.database_urls(),
+                other => panic!("another command was read: {other:?}"),
+            })
+        };
+        let urls = read(&[&file]).expect("it is right");
+        let server = urls.server().expect("it is given");
+        assert_eq!(server.expose_secret(), "postgres://mart:secret@db/postgres");
+        assert!(read(&["/nonexistent"]).is_err());
+        assert!(read(&[&file, "--database-url", "postgres://mart@db"]).is_err());
     }
 
     #[test]

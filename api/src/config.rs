@@ -116,6 +116,11 @@ pub struct StorageOptions {
     #[arg(long, env = "MART_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
 
+    /// File with that URL, which holds a password and so is better in no variable
+    #[arg(long, env = "MART_DATABASE_URL_FILE", value_name = "FILE", value_parser = secret_in,
+        conflicts_with = "database_url")]
+    pub database_url_file: Option<SecretString>,
+
     /// File with the master key, 32 bytes, the same for all processes [default: one made in the data folder]
     #[arg(long, env = "MART_MASTER_KEY_FILE", value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
@@ -183,7 +188,8 @@ impl StorageOptions {
             let url = std::env::var(variable).ok().filter(|url| !url.is_empty())?;
             Some((service, SecretString::from(url)))
         };
-        DatabaseUrls::new(self.database_url.clone(), Service::ALL.into_iter().filter_map(own).collect())
+        let server = self.database_url.clone().or_else(|| self.database_url_file.clone());
+        DatabaseUrls::new(server, Service::ALL.into_iter().filter_map(own).collect())
     }
 
     /// The key that wraps the keys of personal data.
@@ -398,6 +404,12 @@ fn topic_prefix(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+/// Reads what a file holds, without the line break that editors put at its end.
+fn secret_in(file: &str) -> Result<SecretString, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    Ok(text.trim_end().to_owned().into())
 }
 
 /// Reads `15m`, `90s` or `1h 30m`.
