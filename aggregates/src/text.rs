@@ -3,8 +3,20 @@
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization;
 
-/// The longest e-mail address, in characters (RFC 5321 allows a path of 256 octets with its brackets).
-pub const MAX_EMAIL_CHARS: usize = 254;
+/// The longest e-mail address, in bytes (RFC 5321 allows a path of 256 octets with its brackets).
+const MAX_EMAIL_BYTES: usize = 254;
+/// The longest part of it before the `@`, in bytes (RFC 5321).
+const MAX_EMAIL_LOCAL_BYTES: usize = 64;
+/// The longest name between two dots of a domain, in bytes (RFC 1035).
+const MAX_DOMAIN_LABEL_BYTES: usize = 63;
+/// What may stand before the `@` beside letters and digits (RFC 5322, atext and dots).
+const EMAIL_LOCAL_SIGNS: &str = "!#$%&'*+/=?^_`{|}~.-";
+/// The fewest digits of a telephone number.
+const MIN_PHONE_DIGITS: usize = 6;
+/// The most digits of a telephone number (E.164).
+const MAX_PHONE_DIGITS: usize = 15;
+/// The most characters of a telephone number, with all that stands between its digits.
+const MAX_PHONE_CHARS: usize = 30;
 /// The fewest digits of a payment card number (ISO/IEC 7812).
 const MIN_CARD_DIGITS: usize = 13;
 /// The most digits of a payment card number (ISO/IEC 7812).
@@ -40,6 +52,9 @@ pub enum TextError {
     /// A user name has letters, digits, `_`, `.` and `-` only.
     #[error("may contain letters, digits, '_', '.' and '-' only")]
     MalformedUsername,
+    /// Not a telephone number.
+    #[error("not a valid telephone number")]
+    MalformedPhone,
 }
 
 /// The text in Unicode normal form C, as it is stored.
@@ -60,7 +75,7 @@ pub fn fold(text: &str) -> String {
 /// # Errors
 /// The first [`TextError`] found.
 pub fn check_line(text: &str, min: usize, max: usize) -> Result<(), TextError> {
-    if text.chars().any(char::is_control) {
+    if text.chars().any(|character| character.is_control() || is_separator(character)) {
         return Err(TextError::ControlCharacter);
     }
     if text.chars().any(is_bidirectional_override) {
@@ -87,22 +102,27 @@ pub fn check_paragraph(text: &str, min: usize, max: usize) -> Result<(), TextErr
 /// # Errors
 /// [`TextError::MalformedEmail`] or the first rule of [`check_line`] it breaks.
 pub fn check_email(email: &str) -> Result<(), TextError> {
-    check_line(email, 3, MAX_EMAIL_CHARS)?;
+    check_line(email, 1, MAX_EMAIL_BYTES)?;
     let (local, domain) = email.split_once('@').ok_or(TextError::MalformedEmail)?;
-    let labels_hold = domain.contains('.')
-        && domain.split('.').all(|label| {
-            !label.is_empty()
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.chars().all(|character| character.is_alphanumeric() || character == '-')
-        });
-    let local_holds = !local.is_empty()
-        && local.len() <= 64
+    let local_holds = (1..=MAX_EMAIL_LOCAL_BYTES).contains(&local.len())
         && !local.starts_with('.')
         && !local.ends_with('.')
         && !local.contains("..")
-        && !local.chars().any(|character| character.is_whitespace() || r#"()<>[]:;,\""#.contains(character));
-    if labels_hold && local_holds { Ok(()) } else { Err(TextError::MalformedEmail) }
+        && local
+            .chars()
+            .all(|character| character.is_alphanumeric() || EMAIL_LOCAL_SIGNS.contains(character));
+    let label_holds = |label: &str| {
+        (1..=MAX_DOMAIN_LABEL_BYTES).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(|character| character.is_alphanumeric() || character == '-')
+    };
+    let domain_holds = domain.contains('.') && domain.split('.').all(label_holds);
+    if email.len() <= MAX_EMAIL_BYTES && local_holds && domain_holds {
+        Ok(())
+    } else {
+        Err(TextError::MalformedEmail)
+    }
 }
 
 /// A user name: 3 to 30 letters, digits, `_`, `.` or `-`; so it can never be taken for an e-mail address.
@@ -114,6 +134,23 @@ pub fn check_username(username: &str) -> Result<(), TextError> {
         return Err(TextError::MalformedUsername);
     }
     check_line(username, 3, 30)
+}
+
+/// A telephone number: 6 to 15 digits, with `+` before and spaces, dashes, dots, slashes and brackets between.
+///
+/// # Errors
+/// [`TextError::MalformedPhone`]; [`TextError::CardNumber`] unless it begins with a country code: then it is a
+/// telephone number whatever its digits add up to, which for one in ten is what those of a card would.
+pub fn check_phone(phone: &str) -> Result<(), TextError> {
+    let rest = phone.strip_prefix('+').unwrap_or(phone);
+    let digits = rest.chars().filter(char::is_ascii_digit).count();
+    let holds = (MIN_PHONE_DIGITS..=MAX_PHONE_DIGITS).contains(&digits)
+        && phone.chars().count() <= MAX_PHONE_CHARS
+        && rest.chars().all(|character| character.is_ascii_digit() || " -.()/".contains(character));
+    if !holds {
+        return Err(TextError::MalformedPhone);
+    }
+    if phone.starts_with('+') { Ok(()) } else { check_card_free(phone) }
 }
 
 /// Whether a text holds digits, in groups parted by single spaces, dots or hyphens, that have the length and the
@@ -160,6 +197,11 @@ fn check_length(text: &str, min: usize, max: usize) -> Result<(), TextError> {
 
 fn check_card_free(text: &str) -> Result<(), TextError> {
     if contains_card_number(text) { Err(TextError::CardNumber) } else { Ok(()) }
+}
+
+/// The separators of lines and paragraphs, which are no control characters.
+fn is_separator(character: char) -> bool {
+    matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 /// The embeddings, overrides and isolates of UAX #9, and the marks that act like them.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::problem::{FieldErrors, Problem};
+use crate::unknown_fields::{self, Known};
 
 /// A field of a draft: `#[serde(default)] #[schema(value_type = String, required)] name: Field<String>`, or
 /// `value_type = Option<String>` for one that may be missing. A value of the wrong type does not end the
@@ -23,12 +24,14 @@ pub enum Field<T> {
     Mistyped(String, String),
     /// It was sent.
     Sent(T),
+    /// It was sent with fields below it, at these paths, that nobody knows.
+    SentWith(T, Vec<String>),
 }
 
 impl<T> Field<T> {
     /// Whether the client sent it.
     pub fn is_sent(&self) -> bool {
-        matches!(self, Self::Sent(_) | Self::Mistyped(_, _))
+        matches!(self, Self::Sent(_) | Self::SentWith(_, _) | Self::Mistyped(_, _))
     }
 }
 
@@ -38,13 +41,10 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Field<T> {
         if raw.get() == "null" {
             return Ok(Self::Null);
         }
-        let mut inner = serde_json::Deserializer::from_str(raw.get());
-        Ok(match serde_path_to_error::deserialize(&mut inner) {
-            Ok(value) => Self::Sent(value),
-            Err(error) => {
-                let (path, message) = describe(&error);
-                Self::Mistyped(path, message)
-            }
+        Ok(match unknown_fields::read(raw.get()) {
+            Ok(Known { value, unknown }) if unknown.is_empty() => Self::Sent(value),
+            Ok(Known { value, unknown }) => Self::SentWith(value, unknown),
+            Err((path, message)) => Self::Mistyped(path, message),
         })
     }
 }
@@ -60,7 +60,7 @@ pub(crate) fn describe(error: &serde_path_to_error::Error<serde_json::Error>) ->
         // The path of an unknown field ends with its name already.
         let ends_with_it = path == named || path.ends_with(&format!(".{named}"));
         let path = if ends_with_it { path } else { join(&path, named) };
-        return (path, "is not a known field".to_owned());
+        return (path, unknown_fields::MESSAGE.to_owned());
     }
     if text.starts_with("missing field") {
         return (join(&path, named), "is required".to_owned());
@@ -128,19 +128,26 @@ impl Check {
         field: Field<T>,
         rule: impl FnOnce(T) -> Result<U, String>,
     ) -> Option<Option<U>> {
-        match field {
-            Field::Absent | Field::Null => Some(None),
+        let value = match field {
+            Field::Absent | Field::Null => return Some(None),
             Field::Mistyped(path, message) => {
                 self.refuse(&join(name, &path), message);
+                return None;
+            }
+            Field::Sent(value) => value,
+            Field::SentWith(value, unknown) => {
+                for path in unknown {
+                    self.refuse(&join(name, &path), unknown_fields::MESSAGE);
+                }
+                value
+            }
+        };
+        match rule(value) {
+            Ok(value) => Some(Some(value)),
+            Err(message) => {
+                self.refuse(name, message);
                 None
             }
-            Field::Sent(value) => match rule(value) {
-                Ok(value) => Some(Some(value)),
-                Err(message) => {
-                    self.refuse(name, message);
-                    None
-                }
-            },
         }
     }
 
@@ -182,11 +189,14 @@ impl Check {
         self.messages.entry(join(&self.prefix, name)).or_default().push(message.into());
     }
 
-    /// Makes the value, when nothing is wrong.
+    /// Makes the value, when nothing is wrong, nor the body has fields that nobody knows.
     ///
     /// # Errors
     /// A 422 problem that names every wrong field.
-    pub fn finish<U>(self, make: impl FnOnce() -> Option<U>) -> Result<U, Problem> {
+    pub fn finish<U>(mut self, make: impl FnOnce() -> Option<U>) -> Result<U, Problem> {
+        for path in unknown_fields::take() {
+            self.messages.entry(path).or_default().push(unknown_fields::MESSAGE.to_owned());
+        }
         if !self.messages.is_empty() {
             let errors = self.messages.into_iter().map(|(path, messages)| (path, messages.into()));
             return Err(Problem::validation(errors.collect::<FieldErrors>()));
@@ -279,9 +289,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_field_deep_in_a_list_is_named() {
+    fn an_unknown_field_deep_in_a_list_is_named_and_hides_nothing() {
         let body = json!({"items": [{"price": 1}], "shipping_address": "Here 1"});
-        assert_eq!(check(body), Err(messages(json!({"items.0.price": ["is not a known field"]}))));
+        assert_eq!(
+            check(body),
+            Err(messages(json!({
+                "items.0.price": ["is not a known field"],
+                "items.0.product_id": ["is required"],
+                "items.0.quantity": ["is required"],
+            })))
+        );
         assert_eq!(
             check(json!({"items": [], "shipping_address": null})),
             Err(messages(json!({"items": ["must have 1 to 3 items"], "shipping_address": ["is required"]})))

@@ -100,4 +100,5 @@ pub mod text;
 pub mod tls;
 pub mod tokens;
 pub mod trace_context;
+pub mod unknown_fields;
 pub mod work;

@@ -30,7 +30,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::extract::BODY_MAX_BYTES;
 use crate::headers::{self, HeaderOptions};
 use crate::problem::{self, Problem};
-use crate::{request_id, telemetry};
+use crate::{request_id, telemetry, unknown_fields};
 
 /// The pause after a failed `accept`, such as one without free file descriptors: trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -134,6 +134,7 @@ pub fn edge(routes: Router, options: &ServerOptions) -> Router {
     let headers = HeaderOptions { behind_tls: options.behind_gateway };
     routes
         .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(middleware::from_fn(unknown_fields::collect))
         .layer(middleware::from_fn_with_state(limits, within_limits))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(problem::dress_refusals))

@@ -3,23 +3,8 @@
 
 use std::ops::RangeInclusive;
 
-use unicode_normalization::UnicodeNormalization;
+use aggregates::text::{self, TextError};
 use uuid::Uuid;
-
-/// Payment card numbers have this many digits (ISO/IEC 7812).
-const CARD_DIGITS: RangeInclusive<usize> = 13..=19;
-
-/// RFC 5321: a path may have 256 bytes, with its brackets.
-const EMAIL_MAX_BYTES: usize = 254;
-
-/// RFC 5321: the part before the `@`.
-const EMAIL_LOCAL_MAX_BYTES: usize = 64;
-
-/// RFC 1035: one name between two dots.
-const DOMAIN_LABEL_MAX_BYTES: usize = 63;
-
-/// Digits of a telephone number (E.164).
-const PHONE_DIGITS: RangeInclusive<usize> = 6..=15;
 
 /// A text on one line: no control characters, nothing that turns the direction of reading around, no card
 /// number, and as many characters as `length` says.
@@ -27,32 +12,23 @@ const PHONE_DIGITS: RangeInclusive<usize> = 6..=15;
 /// # Errors
 /// What is wrong, for the client.
 pub fn line(value: &str, length: RangeInclusive<usize>) -> Result<String, String> {
-    if value.chars().any(|character| character.is_control() || breaks_lines(character)) {
-        return Err("must be one line without control characters".to_owned());
-    }
-    if value.chars().any(overrides_direction) {
-        return Err("must not contain characters that change the direction of reading".to_owned());
-    }
-    lines(value, length)
+    let normal = text::normalise(value);
+    text::check_line(&normal, *length.start(), *length.end()).map_err(|error| told(&error))?;
+    not_blank(normal, &length)
 }
 
-/// A text of several lines: no NUL, no card number.
+/// A text of several lines: no control characters but line breaks and tabs, no card number.
 ///
 /// # Errors
 /// What is wrong, for the client.
 pub fn lines(value: &str, length: RangeInclusive<usize>) -> Result<String, String> {
-    if value.contains('\0') {
-        return Err("must not contain the NUL character".to_owned());
-    }
-    let normal = value.nfc().collect::<String>();
-    if contains_card_number(&normal) {
-        return Err("must not contain a payment card number".to_owned());
-    }
-    if *length.start() > 0 && !normal.is_empty() && normal.trim().is_empty() {
-        return Err("must not be blank".to_owned());
-    }
-    check_length(&normal, length)?;
-    Ok(normal)
+    let normal = text::normalise(value);
+    let checked = text::check_paragraph(&normal, *length.start(), *length.end());
+    checked.map_err(|error| match error {
+        TextError::ControlCharacter => "must not contain control characters".to_owned(),
+        other => told(&other),
+    })?;
+    not_blank(normal, &length)
 }
 
 /// A postal address: several lines without what could make it look like another one.
@@ -72,25 +48,7 @@ pub fn address(value: &str, length: RangeInclusive<usize>) -> Result<String, Str
 /// # Errors
 /// What is wrong, for the client.
 pub fn email(value: &str) -> Result<String, String> {
-    let invalid = || "must be a valid e-mail address".to_owned();
-    let normal = line(value, 1..=EMAIL_MAX_BYTES)?;
-    let (local, domain) = normal.split_once('@').ok_or_else(invalid)?;
-    let local_right = (1..=EMAIL_LOCAL_MAX_BYTES).contains(&local.len())
-        && !local.starts_with('.')
-        && !local.ends_with('.')
-        && !local.contains("..")
-        && local
-            .chars()
-            .all(|character| character.is_alphanumeric() || "!#$%&'*+/=?^_`{|}~.-".contains(character));
-    let label_right = |label: &str| {
-        (1..=DOMAIN_LABEL_MAX_BYTES).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.chars().all(|character| character.is_alphanumeric() || character == '-')
-    };
-    let domain_right = domain.contains('.') && domain.split('.').all(label_right);
-    let right = normal.len() <= EMAIL_MAX_BYTES && local_right && domain_right;
-    if right { Ok(normal) } else { Err(invalid()) }
+    checked(value, text::check_email)
 }
 
 /// A name to log in with: 3 to 30 letters, digits, `_`, `.`, `-`; no `@`, so that it is never an address.
@@ -98,13 +56,7 @@ pub fn email(value: &str) -> Result<String, String> {
 /// # Errors
 /// What is wrong, for the client.
 pub fn username(value: &str) -> Result<String, String> {
-    let normal = line(value, 3..=30)?;
-    let right = |character: char| character.is_alphanumeric() || "_.-".contains(character);
-    if normal.chars().all(right) {
-        Ok(normal)
-    } else {
-        Err("may have letters, digits, `_`, `.` and `-` only".to_owned())
-    }
+    checked(value, text::check_username)
 }
 
 /// A telephone number: 6 to 15 digits, with `+` before and spaces, dashes, dots and brackets between.
@@ -112,18 +64,7 @@ pub fn username(value: &str) -> Result<String, String> {
 /// # Errors
 /// What is wrong, for the client.
 pub fn phone(value: &str) -> Result<String, String> {
-    let invalid = || "must be a valid telephone number".to_owned();
-    let digits = value.chars().filter(char::is_ascii_digit).count();
-    let rest = value.strip_prefix('+').unwrap_or(value);
-    let right = |character: char| character.is_ascii_digit() || " -.()/".contains(character);
-    if !PHONE_DIGITS.contains(&digits) || !rest.chars().all(right) {
-        return Err(invalid());
-    }
-    // With a country code it is a telephone number whatever its digits add up to.
-    if !value.starts_with('+') && contains_card_number(value) {
-        return Err("must not contain a payment card number".to_owned());
-    }
-    Ok(value.to_owned())
+    checked(value, text::check_phone)
 }
 
 /// A password: counted in characters, otherwise taken as it is. It is hashed, so that the rules for what is
@@ -135,8 +76,14 @@ pub fn password(value: &str, length: RangeInclusive<usize>) -> Result<String, St
     if value.contains('\0') {
         return Err("must not contain the NUL character".to_owned());
     }
-    let normal = value.nfc().collect::<String>();
-    check_length(&normal, length)?;
+    let normal = text::normalise(value);
+    let characters = normal.chars().count();
+    if characters < *length.start() {
+        return Err(told(&TextError::TooShort { min: *length.start() }));
+    }
+    if characters > *length.end() {
+        return Err(told(&TextError::TooLong { max: *length.end() }));
+    }
     Ok(normal)
 }
 
@@ -181,70 +128,35 @@ pub fn whole(value: i64, range: RangeInclusive<i64>) -> Result<i64, String> {
     ))
 }
 
-fn check_length(value: &str, length: RangeInclusive<usize>) -> Result<(), String> {
-    let characters = value.chars().count();
-    if characters < *length.start() {
-        return Err(format!("must have at least {} characters", length.start()));
+/// The normal form of a text that keeps a rule of the domain.
+fn checked(value: &str, rule: fn(&str) -> Result<(), TextError>) -> Result<String, String> {
+    let normal = text::normalise(value);
+    rule(&normal).map_err(|error| told(&error))?;
+    Ok(normal)
+}
+
+/// What is asked for has to be more than white space.
+fn not_blank(normal: String, length: &RangeInclusive<usize>) -> Result<String, String> {
+    if *length.start() > 0 && normal.trim().is_empty() {
+        return Err("must not be blank".to_owned());
     }
-    if characters > *length.end() {
-        return Err(format!("must have at most {} characters", length.end()));
-    }
-    Ok(())
+    Ok(normal)
 }
 
-/// The separators of lines and paragraphs, which are no control characters.
-fn breaks_lines(character: char) -> bool {
-    matches!(character, '\u{2028}' | '\u{2029}')
-}
-
-/// Embeddings, overrides and isolates (Unicode Standard Annex 9): they can make a text look like another one.
-fn overrides_direction(character: char) -> bool {
-    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Whether 13 to 19 digits that pass the Luhn test stand in the text, also in groups with a space, dash or dot
-/// between, and also in the wide digits of other scripts' keyboards.
-pub fn contains_card_number(text: &str) -> bool {
-    digit_groups(text).iter().any(|groups| {
-        (0..groups.len()).any(|start| {
-            let mut digits = Vec::new();
-            groups[start..].iter().any(|group| {
-                digits.extend_from_slice(group);
-                CARD_DIGITS.contains(&digits.len()) && passes_luhn(&digits)
-            })
-        })
-    })
-}
-
-/// Runs of digit groups that are parted by one separator each.
-fn digit_groups(text: &str) -> Vec<Vec<Vec<u32>>> {
-    let mut runs: Vec<Vec<Vec<u32>>> = vec![Vec::new()];
-    let mut between = 2;
-    for character in text.nfkc() {
-        let Some(digit) = character.to_digit(10) else {
-            between = if matches!(character, ' ' | '-' | '.') { between + 1 } else { 2 };
-            continue;
-        };
-        match between {
-            0 => {}
-            1 => runs.last_mut().expect("there is always a run").push(Vec::new()),
-            _ => runs.push(vec![Vec::new()]),
+/// A refusal of the domain in words for a client, who knows which field it is about.
+fn told(error: &TextError) -> String {
+    match error {
+        TextError::TooShort { min } => format!("must have at least {min} characters"),
+        TextError::TooLong { max } => format!("must have at most {max} characters"),
+        TextError::ControlCharacter => "must be one line without control characters".to_owned(),
+        TextError::BidirectionalOverride => {
+            "must not contain characters that change the direction of reading".to_owned()
         }
-        between = 0;
-        let group = runs.last_mut().and_then(|run| run.last_mut()).expect("a digit opens a group");
-        group.push(digit);
+        TextError::CardNumber => "must not contain a payment card number".to_owned(),
+        TextError::MalformedEmail => "must be a valid e-mail address".to_owned(),
+        TextError::MalformedUsername => "may have letters, digits, `_`, `.` and `-` only".to_owned(),
+        TextError::MalformedPhone => "must be a valid telephone number".to_owned(),
     }
-    runs
-}
-
-/// The check digit of ISO/IEC 7812-1, annex B.
-pub fn passes_luhn(digits: &[u32]) -> bool {
-    let sum = digits.iter().rev().enumerate().map(|(index, digit)| match index % 2 {
-        0 => *digit,
-        _ if *digit > 4 => digit * 2 - 9,
-        _ => digit * 2,
-    });
-    sum.sum::<u32>() % 10 == 0
 }
 
 #[cfg(test)]
@@ -262,7 +174,9 @@ mod tests {
     #[test]
     fn several_lines_are_taken_without_nul() {
         assert_eq!(lines("a\n\tb", 1..=10), Ok("a\n\tb".to_owned()));
-        assert!(lines("a\0b", 1..=10).is_err());
+        for text in ["a\0b", "a\u{7f}b", "pay with 4111 1111 1111 1111"] {
+            assert!(lines(text, 1..=50).is_err(), "{text:?}");
+        }
     }
 
     #[test]
@@ -281,31 +195,6 @@ mod tests {
     }
 
     #[test]
-    fn card_numbers_are_found_however_they_are_written() {
-        for text in [
-            "4111111111111111",
-            "pay with 4111 1111 1111 1111 please",
-            "4111-1111-1111-1111",
-            "3782.822463.10005",
-            "12 4111 1111 1111 1111 34",
-            "４１１１１１１１１１１１１１１１",
-            "card:6011000990139424.",
-        ] {
-            assert!(contains_card_number(text), "{text}");
-        }
-        for text in [
-            "4111111111111112",
-            "411111111111",
-            "0194a3b2-7d11-7abc-8def-0123456789ab",
-            "call 1, 2, 3, 4 and 5",
-            "2026-11-21 10:00:00",
-            "",
-        ] {
-            assert!(!contains_card_number(text), "{text}");
-        }
-    }
-
-    #[test]
     fn addresses_names_and_numbers() {
         for right in ["a@b.co", "patched.test_user@email.com", "o'neil+x@shop.example.org"] {
             assert_eq!(email(right), Ok(right.to_owned()));
@@ -320,9 +209,7 @@ mod tests {
             assert!(username(wrong).is_err(), "{wrong}");
         }
         assert!(phone("+49 (170) 123-4567").is_ok());
-        for wrong in ["12345", "phone", "378282246310005", "1234567890123456"] {
-            assert!(phone(wrong).is_err(), "{wrong}");
-        }
+        assert_eq!(phone("12345"), Err("must be a valid telephone number".to_owned()));
     }
 
     #[test]

@@ -18,8 +18,6 @@ use crate::users::refusals::UserError;
 pub const MAX_SESSIONS: usize = 20;
 /// The longest first or last name, in characters.
 const MAX_NAME_CHARS: usize = 256;
-/// The longest phone number, in characters (E.164 has 15 digits; spaces and signs come on top).
-const MAX_PHONE_CHARS: usize = 30;
 
 const EMAIL_SCOPE: &str = "email";
 const USERNAME_SCOPE: &str = "username";
@@ -428,6 +426,9 @@ fn checked_name(field: &'static str, name: &str) -> Result<String, UserError> {
 
 fn checked_phone(phone: &str) -> Result<Option<Personal<String>>, UserError> {
     let phone = text::normalise(phone);
-    text::check_line(&phone, 0, MAX_PHONE_CHARS).map_err(invalid("phone"))?;
-    Ok((!phone.is_empty()).then_some(Personal::Known(phone)))
+    if phone.is_empty() {
+        return Ok(None);
+    }
+    text::check_phone(&phone).map_err(invalid("phone"))?;
+    Ok(Some(Personal::Known(phone)))
 }

@@ -6,17 +6,25 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder};
 
 use crate::problem::MEDIA_TYPE;
+use crate::routes::users;
 
 /// The routes of the services; the others, such as `/livez`, have no conventions.
 const SERVICES: &str = "/v1/";
 
 /// Completes a document.
 pub(super) fn complete(document: &mut OpenApi) {
+    let with_tokens = users::token_paths().into_openapi().paths.paths;
     for (path, item) in &mut document.paths.paths {
         let of_service = path.starts_with(SERVICES);
         let PathItem { get, put, post, patch, delete, .. } = item;
         for operation in [&mut *put, post, patch, delete].into_iter().flatten().filter(|_| of_service) {
-            accept_header(operation, "Idempotency-Key", "the same request under the same key is done once");
+            if !with_tokens.contains_key(path) {
+                accept_header(
+                    operation,
+                    "Idempotency-Key",
+                    "the same request under the same key is done once",
+                );
+            }
             accept_header(operation, "Prefer", "`respond-async`: answer before the read models show it");
             if operation.responses.responses.contains_key("412") {
                 accept_header(operation, "If-Match", "the version that is to be changed, as `ETag` said");
@@ -96,6 +104,16 @@ mod tests {
         let list = &document()["paths"]["/v1/products"]["get"];
         assert_eq!(list["parameters"][6]["name"], "Mart-Min-Position");
         assert!(list["responses"].get("413").is_none());
+    }
+
+    #[test]
+    fn a_route_that_answers_with_tokens_offers_no_key_to_keep_them_under() {
+        for path in ["/v1/auth/login", "/v1/auth/refresh"] {
+            let parameters = document()["paths"][path]["post"]["parameters"].clone();
+            let names: Vec<Value> =
+                parameters.as_array().into_iter().flatten().map(|named| named["name"].clone()).collect();
+            assert_eq!(names, ["Prefer"], "{path}");
+        }
     }
 
     #[test]

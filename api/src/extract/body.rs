@@ -7,8 +7,8 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::check::describe;
 use crate::problem::Problem;
+use crate::unknown_fields::{self, Known};
 
 /// The most that a body may have.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
@@ -95,30 +95,29 @@ fn require_content(bytes: &[u8]) -> Result<(), Problem> {
 
 /// Reads JSON: what is no JSON is 400, what is another shape 422 with the path.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let malformed = |error: &serde_json::Error| {
         let detail = format!("the body is no JSON: see line {}, column {}", error.line(), error.column());
         Problem::new(StatusCode::BAD_REQUEST, "malformed_json", detail)
     };
+    // What is no JSON is malformed, also where a field before it is wrong.
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
     // Every body is an object; serde would take the items of a list for the fields in their order.
     let is_object = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     if !is_object {
-        serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
         return Err(Problem::invalid_field("body", "must be an object"));
     }
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        if !error.inner().is_data() {
-            return malformed(error.inner());
+    let json = std::str::from_utf8(bytes)
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "malformed_json", "the body is no UTF-8"))?;
+    let refused =
+        |path: &str, message| Problem::invalid_field(if path.is_empty() { "body" } else { path }, message);
+    let Known { value, unknown } =
+        unknown_fields::read(json).map_err(|(path, message)| refused(&path, message))?;
+    match unknown.first().cloned() {
+        Some(first) if !unknown_fields::leave(unknown) => {
+            Err(refused(&first, unknown_fields::MESSAGE.to_owned()))
         }
-        // A field may be wrong in a text that is no JSON further on; then it is malformed all the same.
-        if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-            return malformed(&error);
-        }
-        let (path, message) = describe(&error);
-        Problem::invalid_field(if path.is_empty() { "body" } else { &path }, message)
-    })?;
-    deserializer.end().map_err(|error| malformed(&error))?;
-    Ok(value)
+        Some(_) | None => Ok(value),
+    }
 }
 
 /// The pairs of `a=1&b=x+y` (WHATWG URL, application/x-www-form-urlencoded parsing).

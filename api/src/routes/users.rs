@@ -60,7 +60,8 @@ fn user_paths() -> OpenApiRouter<UsersService> {
         .routes(routes!(authentication::published_keys))
 }
 
-fn token_paths() -> OpenApiRouter<UsersService> {
+/// The routes that answer with tokens, and so take no `Idempotency-Key`.
+pub(crate) fn token_paths() -> OpenApiRouter<UsersService> {
     OpenApiRouter::new()
         .routes(routes!(authentication::log_in))
         .routes(routes!(authentication::refresh_tokens))
@@ -165,8 +166,37 @@ fn problem(error: UserError) -> Problem {
 
 /// 409 that names the field whose value belongs to another user.
 fn taken(scope: &str) -> Problem {
-    let message = format!("User with this {scope} already exists.");
+    let message = taken_message(scope);
     Problem::conflict(format!("{scope}_taken"), message.clone()).with_error(scope, vec![message])
+}
+
+fn taken_message(scope: &str) -> String {
+    format!("User with this {scope} already exists.")
+}
+
+/// A refusal of names that tells all of them: the log names the first that belongs to another user, and the
+/// directory knows of the rest. `own` is who may have them.
+async fn naming_all_taken(
+    service: &UsersService,
+    own: Uuid,
+    [email, username]: [Option<String>; 2],
+    mut problem: Problem,
+) -> Problem {
+    let names = [("email", email), ("username", username)];
+    if !names.iter().any(|(scope, _)| problem.code() == format!("{scope}_taken")) {
+        return problem;
+    }
+    for (scope, name) in names {
+        let Some(name) = name.filter(|_| !problem.errors().contains_key(scope)) else { continue };
+        match user_directory::find_user_by_login(&service.directory, &name).await {
+            Ok(Some(row)) if row.id != own => {
+                problem = problem.with_error(scope, vec![taken_message(scope)]);
+            }
+            // Without the directory the refusal is right, and names one field.
+            Ok(Some(_) | None) | Err(_) => {}
+        }
+    }
+    problem
 }
 
 /// The user that a path names, if the caller may ask for that user at all.

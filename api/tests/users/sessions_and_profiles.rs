@@ -71,6 +71,17 @@ async fn names_and_addresses_have_one_owner_and_are_free_again_after_erasure() {
     assert_eq!(taken.body["errors"], json!({"email": ["User with this email already exists."]}));
     let taken = again("bob@example.org", "Ann").await;
     assert_eq!(taken.body["errors"], json!({"username": ["User with this username already exists."]}));
+    let both = again("ann@example.org", "ANN").await;
+    assert_eq!(
+        (both.status, &both.body["errors"]),
+        (
+            StatusCode::CONFLICT,
+            &json!({
+                "email": ["User with this email already exists."],
+                "username": ["User with this username already exists."],
+            })
+        )
+    );
 
     shop.register("bob@example.org", "bob").await;
     let (token, refresh) = shop.tokens("ann").await;

@@ -33,6 +33,16 @@ async fn a_body_that_cannot_be_read_is_refused_by_what_is_wrong_with_it() {
     let mut body = registration(&unique("extra"));
     body["surprise"] = json!(true);
     client.post("/v1/users").json(&body).await.refuses_fields(422, "validation_failed", &["surprise"]);
+    // A field that nobody knows hides nothing else that is wrong.
+    body["first_name"] = json!(7);
+    body["password"] = json!("short");
+    body["another"] = json!({});
+    let all = ["another", "first_name", "password", "surprise"];
+    client.post("/v1/users").json(&body).await.refuses_fields(422, "validation_failed", &all);
+    let ann = customer(TestMart::shared().await).await;
+    let order = json!({"items": [{"product_id": MISSING, "quantity": 0, "price": 1}], "coupon": "x"});
+    let all = ["coupon", "items.0.price", "items.0.quantity", "shipping_address"];
+    ann.post("/v1/orders").json(&order).await.refuses_fields(422, "validation_failed", &all);
 }
 
 /// The status of a request of which only the beginning is sent: who sends too much may be cut off before all of

@@ -40,7 +40,7 @@ pub(crate) fn registered(id: Uuid, email: &str, username: Option<&str>, role: Ro
         username: username.map(|name| name.to_owned().into()),
         first_name: "Ada".to_owned().into(),
         last_name: "Love_lace".to_owned().into(),
-        phone: Some("+44 1".to_owned().into()),
+        phone: Some("+44 20 7946 0018".to_owned().into()),
         password_hash: "hash".to_owned().into(),
         role,
     }

@@ -205,7 +205,7 @@ fn user_command(random: &mut StdRng, number: u32) -> UserCommand {
             username: None,
             first_name: Some(format!("Ada {number}")),
             last_name: None,
-            phone: Some("+44 1".to_owned()),
+            phone: Some("+44 20 7946 0018".to_owned()),
         },
     }
 }

@@ -166,7 +166,7 @@ pub(crate) fn notes(value: String) -> Result<String, String> {
 fn optional_lines(check: &mut Check, field: Field<Vec<LineDraft>>) -> Option<Option<Vec<LineQuantity>>> {
     match field {
         Field::Absent | Field::Null => Some(None),
-        Field::Mistyped(_, _) | Field::Sent(_) => lines(check, field).map(Some),
+        Field::Mistyped(_, _) | Field::Sent(_) | Field::SentWith(_, _) => lines(check, field).map(Some),
     }
 }
 

@@ -11,7 +11,9 @@ use aggregates::users::{Role, UserCommand};
 use projections::users::user_directory;
 
 use super::registration::{name, phone};
-use super::{UserView, account_of, allowed, carry_out, for_user, named, placed, registered_at};
+use super::{
+    UserView, account_of, allowed, carry_out, for_user, named, naming_all_taken, placed, registered_at,
+};
 use crate::auth::{Caller, role};
 use crate::check::{Check, Field};
 use crate::extract::{Cursor, Json, Page, Path, Query};
@@ -247,8 +249,15 @@ async fn change(
     command: UserCommand,
     write: &Write,
 ) -> Result<Answer<UserView>, Problem> {
+    let names = match &command {
+        UserCommand::ChangeProfile { email, username, .. } => [email.clone(), username.clone()],
+        _ => [None, None],
+    };
     let target = Target::Existing(user_id.to_string());
-    let done = carry_out(service, target, command, write.context()).await?;
+    let done = match carry_out(service, target, command, write.context()).await {
+        Ok(done) => done,
+        Err(problem) => return Err(naming_all_taken(service, user_id, names, problem).await),
+    };
     let view = UserView::of(account_of(&done)?, registered_at(service, user_id).await?);
     Ok(placed(ok(view).with_version(done.version), &done))
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use aggregates::identifiers::UserId;
 use aggregates::users::{Role, UserCommand};
 
-use super::{UserView, account_of, carry_out, placed, registered_at};
+use super::{UserView, account_of, carry_out, naming_all_taken, placed, registered_at};
 use crate::check::{Check, Field};
 use crate::extract::Json;
 use crate::problem::{Problem, ProblemBody};
@@ -113,6 +113,7 @@ pub(super) async fn register_user(
     service.limits.check_registration(address, &registration.email)?;
     let password_hash = service.passwords.hash(registration.password).await.map_err(Problem::internal)?;
     let user_id = Uuid::now_v7();
+    let names = [Some(registration.email.clone()), registration.username.clone()];
     let command = UserCommand::Register {
         user_id: UserId(user_id),
         email: registration.email,
@@ -124,7 +125,10 @@ pub(super) async fn register_user(
         role: Role::Customer,
     };
     let target = Target::New(user_id.to_string());
-    let done = carry_out(&service, target, command, write.context()).await?;
+    let done = match carry_out(&service, target, command, write.context()).await {
+        Ok(done) => done,
+        Err(problem) => return Err(naming_all_taken(&service, user_id, names, problem).await),
+    };
     let account = account_of(&done)?;
     let created_at = match done.recorded_at {
         Some(recorded_at) => recorded_at,

