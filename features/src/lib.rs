@@ -16,6 +16,7 @@ pub mod client;
 pub mod crowd;
 pub mod databases;
 pub mod eventually;
+pub mod failpoints;
 pub mod history;
 pub mod mart;
 pub mod program;

@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::client::Client;
 use crate::databases::{Databases, SERVICES};
+use crate::failpoints::{self, SOCKET_VARIABLE};
 use crate::program::{Program, binary};
 use crate::shop;
 use crate::topics::PARTITIONS;
@@ -107,6 +108,17 @@ impl Setup {
         let set = self.variables.iter().find(|(name, _)| name == "MART_TOPIC_PREFIX");
         let prefix = set.map_or("mart", |(_, prefix)| prefix);
         format!("{prefix}.{service}.events")
+    }
+
+    /// With a socket at which failpoints can be armed while it runs.
+    #[must_use]
+    pub fn with_failpoints(self) -> Self {
+        let socket = self.socket().display().to_string();
+        self.with(SOCKET_VARIABLE, &socket)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("failpoints.sock")
     }
 
     /// The data folder.
@@ -288,6 +300,27 @@ impl TestMart {
         }
     }
 
+    /// Arms failpoints in it; see [`failpoints::arm`].
+    ///
+    /// # Panics
+    /// When it was not set up for that, or does not understand them.
+    pub async fn arm(&self, points: &str) {
+        failpoints::arm(&self.setup.socket(), points).await;
+    }
+
+    /// Starts it again if it has ended by itself; says whether it had.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn revive(&mut self) -> bool {
+        let ended = self.program.as_mut().is_none_or(Program::has_ended);
+        if ended {
+            self.program = None;
+            self.start().await;
+        }
+        ended
+    }
+
     /// Ends it as a power failure would, and starts it again.
     pub async fn restart(&mut self) {
         self.kill9();
@@ -331,7 +364,17 @@ impl TestMart {
     /// # Panics
     /// When it cannot be run.
     pub async fn run(&self, arguments: &[&str]) -> Output {
-        run(self.setup.prepared(arguments)).await
+        self.run_with(arguments, &[]).await
+    }
+
+    /// The same with further variables.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub async fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = self.setup.prepared(arguments);
+        command.envs(variables.iter().copied());
+        run(command).await
     }
 
     fn spawn(&self, arguments: &[&str]) -> Program {

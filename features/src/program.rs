@@ -132,6 +132,11 @@ impl Program {
         }
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         // A process that has ended takes no signals, and none is needed.
