@@ -9,6 +9,7 @@ use sqlx::{Encode, PgConnection, Postgres, Row, Type};
 use uuid::Uuid;
 
 use crate::event::partition_of;
+use crate::memory::Seen;
 use crate::{NewEvent, Result};
 
 /// A name that may have one owner at a time within its scope: an e-mail address, a SKU. The key is hashed
@@ -106,8 +107,11 @@ pub enum Outcome {
     },
 }
 
-const APPEND: &str = "select * from event_store.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-                      $14, $15, $16, $17, $18, $19, $20, $21)";
+/// The function takes its first argument from the row that stands for the log's holding what was seen: without
+/// that row it is not called.
+const APPEND: &str = "select a.* from (select $1::text[] as types where event_store.holds($22, $23)) held, \
+                      lateral event_store.append(held.types, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+                      $14, $15, $16, $17, $18, $19, $20, $21) a";
 
 /// JSON that is text already, bound as PostgreSQL's `json`.
 struct JsonText<'a>(&'a str);
@@ -131,11 +135,16 @@ impl Encode<'_, Postgres> for JsonText<'_> {
     }
 }
 
-/// Appends a batch. Commands of one aggregate must come in the order of their decision.
+/// Appends a batch, unless the log no longer holds what was `seen` of it: then nothing is written and there are
+/// no outcomes. Commands of one aggregate must come in the order of their decision.
 ///
 /// # Errors
 /// When the database is gone: then it is unknown whether the batch was committed.
-pub(crate) async fn append(connection: &mut PgConnection, batch: &[Append]) -> Result<Vec<Outcome>> {
+pub(crate) async fn append(
+    connection: &mut PgConnection,
+    batch: &[Append],
+    seen: Option<Seen>,
+) -> Result<Option<Vec<Outcome>>> {
     let commands = batch.len();
     let events = batch.iter().map(|command| command.events.len()).sum();
     let mut types = Vec::with_capacity(commands);
@@ -209,10 +218,12 @@ pub(crate) async fn append(connection: &mut PgConnection, batch: &[Append]) -> R
         .bind(scopes)
         .bind(keys)
         .bind(takes)
+        .bind(seen.map(|(position, _)| position))
+        .bind(seen.map(|(_, recorded_at)| recorded_at))
         .fetch_all(&mut *connection)
         .await?;
 
-    let Some(first) = rows.first() else { return Ok(vec![Outcome::Conflict; commands]) };
+    let Some(first) = rows.first() else { return Ok(None) };
     let head: i64 = first.try_get("head")?;
     let recorded_at: DateTime<Utc> = first.try_get("recorded")?;
     let all_good = first.try_get::<i32, _>("ordinal")? == 0;
@@ -235,7 +246,7 @@ pub(crate) async fn append(connection: &mut PgConnection, batch: &[Append]) -> R
             _ => Outcome::Conflict,
         });
     }
-    Ok(outcomes)
+    Ok(Some(outcomes))
 }
 
 fn first_copy(row: &sqlx::postgres::PgRow) -> Result<FirstCopy> {

@@ -1,6 +1,7 @@
 //! Group commit: whatever is queued when a connection is free leaves in one batch, one round trip and
 //! one commit. There is no timer: the batch adapts to the time a commit takes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::append::{Append, Outcome, append};
+use crate::memory::{Memory, Seen};
 use crate::signal::Signal;
 use crate::{Error, Result, crash_point};
 
@@ -33,6 +35,8 @@ const FATE_PAUSE: Duration = Duration::from_millis(200);
 /// Commands of one aggregate, in the order of their decision.
 struct Group {
     commands: Vec<Append>,
+    /// The life of the log in which it was decided.
+    life: u64,
     reply: oneshot::Sender<Result<Vec<Outcome>>>,
 }
 
@@ -43,20 +47,21 @@ pub struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn start(options: PgConnectOptions, signal: Signal) -> Self {
+    pub(crate) fn start(options: PgConnectOptions, signal: Signal, memory: Arc<Memory>) -> Self {
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
-        tokio::spawn(Coordinator { options, signal, groups, idle: Vec::new() }.run());
+        tokio::spawn(Coordinator { options, signal, memory, groups, idle: Vec::new() }.run());
         Self { queue }
     }
 
-    /// Appends the commands of one aggregate as they were decided, together with whatever else is queued.
+    /// Appends the commands of one aggregate as they were decided in a life of the log, together with whatever
+    /// else is queued. What was decided in a life that is over is a conflict.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database could not be reached; after a cut connection the fate of
     /// the batch is found out first, and only when that fails too is the error given.
-    pub async fn append(&self, commands: Vec<Append>) -> Result<Vec<Outcome>> {
+    pub async fn append(&self, life: u64, commands: Vec<Append>) -> Result<Vec<Outcome>> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Group { commands, reply }).await.map_err(|_| Error::ShuttingDown)?;
+        self.queue.send(Group { commands, life, reply }).await.map_err(|_| Error::ShuttingDown)?;
         answer.await.map_err(|_| Error::ShuttingDown)?
     }
 }
@@ -64,6 +69,7 @@ impl Committer {
 struct Coordinator {
     options: PgConnectOptions,
     signal: Signal,
+    memory: Arc<Memory>,
     groups: mpsc::Receiver<Group>,
     idle: Vec<PgConnection>,
 }
@@ -92,7 +98,8 @@ impl Coordinator {
                 self.fill(&mut batch);
             }
             let connection = self.idle.pop();
-            in_flight.spawn(commit(self.options.clone(), connection, batch, self.signal.clone()));
+            let (signal, memory) = (self.signal.clone(), Arc::clone(&self.memory));
+            in_flight.spawn(commit(self.options.clone(), connection, batch, signal, memory));
         }
     }
 
@@ -121,8 +128,17 @@ async fn commit(
     connection: Option<PgConnection>,
     batch: Vec<Group>,
     signal: Signal,
+    memory: Arc<Memory>,
 ) -> Option<PgConnection> {
     let reused = connection.is_some();
+    let (life, seen) = (memory.life(), memory.furthest());
+    let (batch, outdated): (Vec<Group>, Vec<Group>) = batch.into_iter().partition(|group| group.life == life);
+    for group in outdated {
+        let _ = group.reply.send(Ok(vec![Outcome::Conflict; group.commands.len()]));
+    }
+    if batch.is_empty() {
+        return connection;
+    }
     let sizes: Vec<usize> = batch.iter().map(|group| group.commands.len()).collect();
     let mut commands = Vec::with_capacity(sizes.iter().sum());
     let mut replies = Vec::with_capacity(batch.len());
@@ -133,12 +149,22 @@ async fn commit(
     metrics::histogram!("mart_append_batch_commands").record(commands.len() as f64);
 
     let (outcomes, connection) =
-        commit_commands(&options, connection, reused, &commands, signal.source()).await;
+        commit_commands(&options, connection, reused, &commands, signal.source(), seen).await;
     match outcomes {
         Ok(outcomes) => {
-            let head = outcomes.iter().filter_map(Outcome::position).max();
-            if let Some(head) = head {
-                signal.committed(head);
+            let outcomes = outcomes.unwrap_or_else(|| {
+                tracing::error!(
+                    source = signal.source(),
+                    position = seen.map(|(position, _)| position),
+                    "the log does not hold an event that it held: it was taken back to an earlier state; what is \
+                     in memory is forgotten"
+                );
+                memory.forget(life);
+                vec![Outcome::Conflict; commands.len()]
+            });
+            if let Some(last) = outcomes.iter().filter_map(Outcome::last).max() {
+                signal.committed(last.0);
+                memory.saw(life, last);
             }
             let mut outcomes = outcomes.into_iter();
             for (reply, size) in replies.into_iter().zip(sizes) {
@@ -166,7 +192,8 @@ async fn commit_commands(
     reused: bool,
     commands: &[Append],
     source: &str,
-) -> (Result<Vec<Outcome>>, Option<PgConnection>) {
+    seen: Option<Seen>,
+) -> (Result<Option<Vec<Outcome>>>, Option<PgConnection>) {
     let mut connection = match connection {
         Some(connection) => connection,
         None => match connect(options).await {
@@ -176,7 +203,7 @@ async fn commit_commands(
     };
     // A server that hangs without closing the connection must not hold all writers for ever.
     let appended =
-        match tokio::time::timeout(APPEND_TIMEOUT, attempt(&mut connection, commands, source)).await {
+        match tokio::time::timeout(APPEND_TIMEOUT, attempt(&mut connection, commands, source, seen)).await {
             Ok(appended) => appended,
             Err(_) => Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
         };
@@ -186,7 +213,7 @@ async fn commit_commands(
             tracing::warn!(%error, reused, "the connection broke during a commit; asking for its fate");
             drop(connection);
             match fate(options, commands).await {
-                Ok((outcomes, connection)) => (Ok(outcomes), Some(connection)),
+                Ok((outcomes, connection)) => (Ok(Some(outcomes)), Some(connection)),
                 Err(error) => (Err(error), None),
             }
         }
@@ -199,9 +226,14 @@ async fn commit_commands(
 }
 
 /// One append. What fails around it is told as a connection that was cut there.
-async fn attempt(connection: &mut PgConnection, commands: &[Append], source: &str) -> Result<Vec<Outcome>> {
+async fn attempt(
+    connection: &mut PgConnection,
+    commands: &[Append],
+    source: &str,
+    seen: Option<Seen>,
+) -> Result<Option<Vec<Outcome>>> {
     crash_point!("append-before-commit", source, Err(Error::Unavailable(sqlx::Error::PoolClosed)));
-    let appended = append(connection, commands).await;
+    let appended = append(connection, commands, seen).await;
     crash_point!("append-after-commit", source, Err(Error::Unavailable(sqlx::Error::PoolClosed)));
     appended
 }
@@ -276,10 +308,11 @@ fn again(error: &Error) -> Error {
 }
 
 impl Outcome {
-    fn position(&self) -> Option<i64> {
+    /// The last event it wrote, if it wrote any.
+    fn last(&self) -> Option<Seen> {
         match self {
-            Self::Appended { position, .. } => Some(*position),
-            Self::Duplicate(_) | Self::Conflict | Self::ClaimTaken { .. } => None,
+            Self::Appended { position, recorded_at, .. } if *position > 0 => Some((*position, *recorded_at)),
+            Self::Appended { .. } | Self::Duplicate(_) | Self::Conflict | Self::ClaimTaken { .. } => None,
         }
     }
 }

@@ -103,7 +103,8 @@ where
             refused: false,
             answer: None,
         };
-        let outcome = self.log().committer().append(vec![append]).await.map_err(failure)?.pop();
+        let outcome =
+            self.log().committer().append(context.loaded.life, vec![append]).await.map_err(failure)?.pop();
         match outcome {
             Some(Outcome::Appended { .. }) => {
                 let version = context.loaded.version as usize;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::{Error, Result};
+use crate::{Error, Result, crash_point};
 
 /// How long a lease holds without renewal.
 const HELD_FOR: Duration = Duration::from_secs(6);
@@ -43,6 +43,9 @@ struct Inner {
     options: PgConnectOptions,
     owner: Uuid,
     groups: Mutex<HashMap<String, Group>>,
+    /// Held while leases are shared out or given back: what is given back must not be renewed by a sharing out
+    /// that had counted on it.
+    sharing: tokio::sync::Mutex<()>,
     changed: Notify,
 }
 
@@ -115,6 +118,7 @@ impl Leases {
             options,
             owner: Uuid::now_v7(),
             groups: Mutex::default(),
+            sharing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         });
         let stop = CancellationToken::new();
@@ -151,6 +155,11 @@ impl Membership {
     /// When the database is unreachable; then the leases run out by themselves.
     pub async fn leave(self) -> Result<()> {
         if !self.retire() {
+            return Ok(());
+        }
+        let _sharing = self.inner.sharing.lock().await;
+        if self.inner.is_member(&self.group) {
+            // Somebody in this process has joined again: the slots are theirs.
             return Ok(());
         }
         let prefix = format!("{}/%", self.group);
@@ -228,6 +237,10 @@ impl Inner {
         }
     }
 
+    fn is_member(&self, group: &str) -> bool {
+        self.groups.lock().is_ok_and(|groups| groups.contains_key(group))
+    }
+
     /// Shares the slots out over a session, a new one unless there is one; gives it back when it is good.
     async fn renew(&self, session: Option<Session>) -> Result<Session> {
         let mut session = match session {
@@ -239,6 +252,7 @@ impl Inner {
     }
 
     async fn share_out(&self, session: &mut Session) -> Result<()> {
+        let _sharing = self.sharing.lock().await;
         let leases = leases(&mut session.connection).await?;
         let (guarded, orphaned): (Vec<Lease>, Vec<Lease>) =
             leases.into_iter().partition(|lease| lease.guarded);
@@ -275,6 +289,8 @@ impl Inner {
                 .execute(&mut session.connection)
                 .await?;
         }
+        let options = self.database.connect_options();
+        crash_point!("leases-before-renewal", options.get_database().unwrap_or_default());
         let held: Vec<String> = sqlx::query_scalar(
             "insert into event_store.leases as l (name, owner, expires_at, guard) \
              select name, $2, clock_timestamp() + make_interval(secs => $3), $4 \

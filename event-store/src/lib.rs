@@ -32,6 +32,7 @@ pub mod subscription;
 pub mod timers;
 
 mod error;
+mod memory;
 mod points;
 
 pub use error::{Error, Result};

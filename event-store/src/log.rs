@@ -8,6 +8,7 @@ use sqlx::{Connection, PgPool};
 
 use crate::committer::Committer;
 use crate::lease::Leases;
+use crate::memory::Memory;
 use crate::personal::PersonalKeys;
 use crate::signal::Signal;
 use crate::{Result, migrations};
@@ -34,6 +35,7 @@ struct Inner {
     database: PgPool,
     options: PgConnectOptions,
     committer: Committer,
+    memory: Arc<Memory>,
     signal: Signal,
     personal: PersonalKeys,
     leases: Leases,
@@ -85,7 +87,8 @@ impl Log {
             })
             .connect_lazy_with(options.clone());
         let signal = Signal::start(source, database.clone(), options.clone());
-        let committer = Committer::start(options.clone(), signal.clone());
+        let memory = Arc::new(Memory::default());
+        let committer = Committer::start(options.clone(), signal.clone(), Arc::clone(&memory));
         let personal = PersonalKeys::new(database.clone(), master_key);
         let leases = Leases::start(database.clone(), options.clone());
         Ok(Self {
@@ -94,6 +97,7 @@ impl Log {
                 database,
                 options,
                 committer,
+                memory,
                 signal,
                 personal,
                 leases,
@@ -140,6 +144,11 @@ impl Log {
     /// The group-commit coordinator.
     pub(crate) fn committer(&self) -> &Committer {
         &self.inner.committer
+    }
+
+    /// What this process has seen of the log.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.inner.memory
     }
 
     /// The head of the log and the progress of its readers, as notified.

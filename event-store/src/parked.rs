@@ -145,17 +145,20 @@ pub(crate) async fn first_stream(
     Ok(None)
 }
 
+/// Takes an event out of the waiting room; says whether it was there.
 pub(crate) async fn unpark(
     transaction: &mut PgConnection,
     subscription: &str,
     source: &str,
     position: i64,
-) -> Result<()> {
-    sqlx::query("delete from event_store.parked where subscription = $1 and source = $2 and position = $3")
-        .bind(subscription)
-        .bind(source)
-        .bind(position)
-        .execute(transaction)
-        .await?;
-    Ok(())
+) -> Result<bool> {
+    let taken = sqlx::query(
+        "delete from event_store.parked where subscription = $1 and source = $2 and position = $3",
+    )
+    .bind(subscription)
+    .bind(source)
+    .bind(position)
+    .execute(transaction)
+    .await?;
+    Ok(taken.rows_affected() == 1)
 }

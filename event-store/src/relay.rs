@@ -107,6 +107,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
     let mut stored_at = Instant::now();
     let mut drained_by = None;
     let mut ahead: Option<JoinHandle<Result<Vec<Recorded>>>> = None;
+    let mut unspeakable: Option<Error> = None;
     loop {
         while let Ok(report) = reports.try_recv() {
             crash_point!("relay-acknowledged", log.source(), Err(Error::ShuttingDown));
@@ -120,9 +121,15 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
             stored_at = Instant::now();
         }
 
+        // What lies before an event that has no message is noted first, so that it is not sent again with each try.
+        if progress.acknowledged == next
+            && let Some(error) = unspeakable.take()
+        {
+            return Err(error);
+        }
         let room = UNACKNOWLEDGED_EVENTS - (next - progress.acknowledged);
         head.mark_unchanged();
-        let events = if room > 0 && !stop.is_cancelled() {
+        let events = if room > 0 && unspeakable.is_none() && !stop.is_cancelled() {
             let chunk = match ahead.take() {
                 Some(chunk) => chunk.await.map_err(|_| Error::ShuttingDown)??,
                 None => Vec::new(),
@@ -143,7 +150,13 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
             ahead = Some(tokio::spawn(reading));
         }
         for event in &events {
-            let published = encode(event)?;
+            let published = match encode(event) {
+                Ok(published) => published,
+                Err(error) => {
+                    unspeakable = Some(error);
+                    break;
+                }
+            };
             let before = std::mem::replace(&mut previous[event.partition as usize], event.position);
             send(&producer, &topic, event, &published, before, &report).await?;
             next = event.position;

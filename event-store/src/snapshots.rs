@@ -45,11 +45,15 @@ pub(crate) async fn load(
         let payload: String = row.try_get("payload")?;
         let state = match serde_json::from_str::<Sealed>(&payload) {
             Err(_) => Some(payload),
-            Ok(sealed) => log
-                .personal()
-                .open_text(sealed.person, &sealed.sealed)
-                .await?
-                .map(|text| text.as_str().to_owned()),
+            Ok(sealed) => match log.personal().open_text(sealed.person, &sealed.sealed).await {
+                Ok(text) => text.map(|text| text.as_str().to_owned()),
+                Err(error) if error.is_transient() => return Err(error),
+                // One that cannot be opened is passed over: the events tell the same, if anything does.
+                Err(error) => {
+                    tracing::warn!(%error, "a snapshot cannot be opened");
+                    None
+                }
+            },
         };
         if let Some(state) = state {
             snapshots.push((

@@ -249,7 +249,7 @@ impl Subscription {
         mut inbox: Option<&mut mpsc::Receiver<(usize, Incoming)>>,
         stop: &CancellationToken,
     ) -> Result<()> {
-        let mut applier = Applier::start(self).await?;
+        let mut applier = Applier::start(self, stop).await?;
         let mut cursors = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             cursors.push(Cursor::load(self, source, slots).await?);

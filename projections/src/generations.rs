@@ -18,6 +18,8 @@ pub enum Status {
     Live,
     /// Replaced; kept until it is dropped.
     Retired,
+    /// Built up to a point in the past, to be looked at; kept until it is dropped.
+    Kept,
 }
 
 /// One build of a read model.
@@ -76,6 +78,7 @@ pub async fn list(database: &PgPool, name: &str) -> Result<Vec<Generation>> {
                 status: match status.as_str() {
                     "live" => Status::Live,
                     "retired" => Status::Retired,
+                    "kept" => Status::Kept,
                     _ => Status::Building,
                 },
                 changed_at: row.try_get("changed_at")?,
@@ -100,7 +103,7 @@ pub async fn live(database: &PgPool, name: &str) -> Result<Option<Generation>> {
 /// When the database is unreachable.
 pub async fn own<M: ReadModel>(database: &PgPool) -> Result<Option<Generation>> {
     let all = list(database, M::NAME).await?;
-    let finished = all.into_iter().filter(|generation| generation.status != Status::Building);
+    let finished = all.into_iter().filter(|generation| !matches!(generation.status, Status::Building | Status::Kept));
     // The newest comes last: what is of our version comes before what is not, and the live one before others.
     Ok(finished.max_by_key(|generation| {
         (generation.code_version() == M::VERSION, generation.status == Status::Live, generation.build())
@@ -122,6 +125,15 @@ pub(crate) async fn fits<M: ReadModel>(database: &PgPool, generation: &Generatio
     .fetch_one(database)
     .await?;
     Ok(fits)
+}
+
+/// Whether a generation is the live one.
+///
+/// # Errors
+/// When the database is unreachable.
+pub(crate) async fn is_live(database: &PgPool, generation: &Generation) -> Result<bool> {
+    let live = live(database, &generation.name).await?;
+    Ok(live.is_some_and(|live| live.version == generation.version))
 }
 
 /// Makes the first generation of a read model, empty and live, unless there is one: its subscription fills it
@@ -224,6 +236,19 @@ pub(crate) async fn switch(log: &Log, generation: &Generation) -> Result<()> {
     announce(&mut transaction).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// Keeps a generation that was built up to a point in the past, until it is dropped.
+pub(crate) async fn keep(log: &Log, generation: &Generation) -> Result<Generation> {
+    let changed_at = sqlx::query_scalar(
+        "update event_store.read_models set status = 'kept', changed_at = clock_timestamp() \
+         where name = $1 and version = $2 returning changed_at",
+    )
+    .bind(&generation.name)
+    .bind(&generation.version)
+    .fetch_one(log.database())
+    .await?;
+    Ok(Generation { status: Status::Kept, changed_at, ..generation.clone() })
 }
 
 async fn announce(transaction: &mut PgConnection) -> Result<()> {

@@ -194,7 +194,8 @@ async fn keep<M: ReadModel>(
             Status::Live => true,
             // The processes of this version read on in their newest rows when those of a newer one are live.
             Status::Retired => is_read(generation) || generation.changed_at > freshly_retired,
-            Status::Building => false,
+            // Nobody keeps up what is not finished, and what is to stay in the past.
+            Status::Building | Status::Kept => false,
         })
         .collect();
     let over: Vec<String> = running

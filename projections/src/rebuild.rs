@@ -101,18 +101,17 @@ pub enum Outcome {
 /// # Errors
 /// When the database is unreachable.
 pub async fn is_running(home: &Log, name: &str) -> Result<bool> {
-    let mut connection = home.database().acquire().await?;
-    let free: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('rebuild ' || $1, 0))")
-        .bind(name)
-        .fetch_one(&mut *connection)
-        .await?;
-    if free {
-        sqlx::query("select pg_advisory_unlock(hashtextextended('rebuild ' || $1, 0))")
-            .bind(name)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(!free)
+    // The lock is looked for and not tried: whoever tried it would for a moment hold it, and turn away a rebuild
+    // that begins in that moment.
+    let held: bool = sqlx::query_scalar(
+        "select exists (select from pg_locks l join pg_database d on d.oid = l.database \
+         where d.datname = current_database() and l.locktype = 'advisory' and l.objsubid = 1 and l.granted \
+           and (l.classid::bigint << 32) | l.objid::bigint = hashtextextended('rebuild ' || $1, 0))",
+    )
+    .bind(name)
+    .fetch_one(home.database())
+    .await?;
+    Ok(held)
 }
 
 /// Rebuilds a read model.
@@ -147,11 +146,20 @@ pub async fn run<M: ReadModel>(
     let generation = generations::create::<M>(&mut transaction, "building").await?;
     transaction.commit().await?;
 
-    let outcome = build::<M>(home, sources, options, progress, stop, &generation).await;
+    let mut outcome = build::<M>(home, sources, options, progress, stop, &generation).await;
     match &outcome {
         Ok(Outcome::Switched(_) | Outcome::Kept(_)) => {}
-        Ok(Outcome::Equal { .. } | Outcome::Different { .. } | Outcome::Stopped) | Err(_) => {
+        Ok(Outcome::Equal { .. } | Outcome::Different { .. } | Outcome::Stopped) => {
             generations::drop(home.database(), &generation).await?;
+        }
+        // A switch whose answer was lost has happened all the same, and what is live now must not be dropped.
+        Err(error) => {
+            if generations::is_live(home.database(), &generation).await? {
+                tracing::warn!(%error, read_model = M::NAME, "the rows were switched, and then something failed");
+                outcome = Ok(Outcome::Switched(Generation { status: Status::Live, ..generation }));
+            } else {
+                generations::drop(home.database(), &generation).await?;
+            }
         }
     }
     if options.drop_old && matches!(outcome, Ok(Outcome::Switched(_))) {
@@ -170,9 +178,10 @@ pub async fn drop_old<M: ReadModel>(home: &Log) -> Result<usize> {
     let old: Vec<Generation> = generations::list(home.database(), M::NAME)
         .await?
         .into_iter()
-        .filter(|generation| generation.status == Status::Retired)
+        .filter(|generation| matches!(generation.status, Status::Retired | Status::Kept))
         .collect();
-    if let Some(latest) = old.iter().map(|generation| generation.changed_at).max()
+    let retired = old.iter().filter(|generation| generation.status == Status::Retired);
+    if let Some(latest) = retired.map(|generation| generation.changed_at).max()
         && let Ok(pause) = (latest + STILL_READ - Utc::now()).to_std()
     {
         tokio::time::sleep(pause).await;
@@ -240,7 +249,7 @@ async fn build<M: ReadModel>(
         checkpoints::load(home.database(), &generation.subscription(), source.log.source(), *end).await?;
     }
     if options.to.is_some() {
-        return Ok(Outcome::Kept(generation.clone()));
+        return Ok(Outcome::Kept(generations::keep(home, generation).await?));
     }
     if options.verify {
         progress.does("comparing with the live rows");

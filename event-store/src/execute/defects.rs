@@ -14,6 +14,7 @@ use crate::{Result, commands, crash_point, planted};
 pub(super) async fn append<A>(
     inner: &Inner<A>,
     id: &str,
+    life: u64,
     mut group: Vec<Append>,
 ) -> Result<ControlFlow<Vec<Outcome>, Vec<Append>>>
 where
@@ -28,13 +29,13 @@ where
         }
     }
     if planted!("defect-idempotency-row-apart") {
-        return Ok(ControlFlow::Break(rows_apart(&inner.log, group).await?));
+        return Ok(ControlFlow::Break(rows_apart(&inner.log, life, group).await?));
     }
     Ok(ControlFlow::Continue(group))
 }
 
 /// Appends the events without the rows of their commands, and then those.
-async fn rows_apart(log: &Log, group: Vec<Append>) -> Result<Vec<Outcome>> {
+async fn rows_apart(log: &Log, life: u64, group: Vec<Append>) -> Result<Vec<Outcome>> {
     let mut known = Vec::with_capacity(group.len());
     let mut bare = Vec::with_capacity(group.len());
     for command in &group {
@@ -47,7 +48,7 @@ async fn rows_apart(log: &Log, group: Vec<Append>) -> Result<Vec<Outcome>> {
         }
         known.push(first);
     }
-    let mut appended = log.committer().append(bare).await?.into_iter();
+    let mut appended = log.committer().append(life, bare).await?.into_iter();
     crash_point!("command-row-apart", log.source());
     let mut outcomes = Vec::with_capacity(group.len());
     for (command, first) in group.iter().zip(known) {

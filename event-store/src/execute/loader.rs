@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cqrs_es::Aggregate;
 use cqrs_es::persist::SerializedEvent;
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::Behaviour;
@@ -30,11 +31,21 @@ pub struct Loaded<A> {
     pub version: i64,
     /// The version of the newest snapshot.
     pub snapshot: i64,
+    /// The life of the log in which it was read.
+    pub(crate) life: u64,
 }
 
-impl<A: Default> Default for Loaded<A> {
-    fn default() -> Self {
-        Self { aggregate: A::default(), version: 0, snapshot: 0 }
+impl<A> Loaded<A> {
+    /// An aggregate as its log had it when it was at a version.
+    pub fn at(aggregate: A, version: i64) -> Self {
+        Self { aggregate, version, snapshot: 0, life: 0 }
+    }
+}
+
+impl<A: Default> Loaded<A> {
+    /// An aggregate to which nothing has happened, in a life of its log.
+    pub(super) fn unborn(life: u64) -> Self {
+        Self { aggregate: A::default(), version: 0, snapshot: 0, life }
     }
 }
 
@@ -80,12 +91,13 @@ async fn answer<A: Aggregate + Clone>(log: &Log, behaviour: &Behaviour<A>, batch
     let mut ids: Vec<&str> = batch.iter().map(|(id, _)| id.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
-    match load_many(log, behaviour, &ids).await {
+    let life = log.memory().life();
+    match load_many(log, behaviour, &ids, life).await {
         Ok(mut loaded) => {
             for (id, reply) in batch {
                 // An aggregate that cannot be decoded fails alone.
                 let result = match loaded.get_mut(&id) {
-                    None => Ok(Loaded::default()),
+                    None => Ok(Loaded::unborn(life)),
                     Some(Ok(found)) => Ok(found.clone()),
                     Some(Err(error)) => Err(Error::Malformed(error.to_string())),
                 };
@@ -101,25 +113,28 @@ async fn answer<A: Aggregate + Clone>(log: &Log, behaviour: &Behaviour<A>, batch
     }
 }
 
+/// The event that a snapshot was taken at is read too, so that what is remembered of the log reaches as far as
+/// the state does.
 const EVENTS: &str = r"
     select e.position, e.partition, e.aggregate_type, e.aggregate_id, e.sequence, e.event_type, e.event_version,
            e.payload::text as payload, e.metadata::text as metadata, e.recorded_at
     from unnest($2::text[], $3::bigint[]) as wanted(aggregate_id, after)
     join event_store.events e
-      on e.aggregate_type = $1 and e.aggregate_id = wanted.aggregate_id and e.sequence > wanted.after
+      on e.aggregate_type = $1 and e.aggregate_id = wanted.aggregate_id and e.sequence >= wanted.after
     order by e.aggregate_id, e.sequence";
 
 async fn load_many<A: Aggregate>(
     log: &Log,
     behaviour: &Behaviour<A>,
     ids: &[&str],
+    life: u64,
 ) -> Result<HashMap<String, Result<Loaded<A>>>> {
     let mut loaded: HashMap<String, Result<Loaded<A>>> = HashMap::with_capacity(ids.len());
     for (id, snapshot) in snapshots::load(log, A::TYPE, ids, behaviour.snapshot_shape).await? {
         let Snapshot { state, sequence } = snapshot;
         // A snapshot of another shape is no loss: the events tell the same.
         if let Ok(aggregate) = serde_json::from_str(&state) {
-            loaded.insert(id, Ok(Loaded { aggregate, version: sequence, snapshot: sequence }));
+            loaded.insert(id, Ok(Loaded { aggregate, version: sequence, snapshot: sequence, life }));
         }
     }
     let after: Vec<i64> = ids
@@ -127,12 +142,24 @@ async fn load_many<A: Aggregate>(
         .map(|id| loaded.get(*id).and_then(|found| found.as_ref().ok()).map_or(0, |found| found.version))
         .collect();
     let rows = sqlx::query(EVENTS).bind(A::TYPE).bind(ids).bind(after).fetch_all(log.database()).await?;
+    let mut furthest = None;
     for row in rows {
         let id: String = row.try_get("aggregate_id")?;
-        let mut recorded = feed::recorded(&row)?;
-        recorded.open(log.personal()).await?;
-        let entry = loaded.entry(id).or_insert_with(|| Ok(Loaded::default()));
+        let entry = loaded.entry(id).or_insert_with(|| Ok(Loaded::unborn(life)));
         let Ok(found) = entry else { continue };
+        let recorded = match read(log, &row).await {
+            Ok(recorded) => recorded,
+            Err(error) if error.is_transient() => return Err(error),
+            // A row that cannot be read is the trouble of its aggregate, and not of all that are loaded with it.
+            Err(error) => {
+                *entry = Err(error);
+                continue;
+            }
+        };
+        furthest = furthest.max(Some((recorded.position, recorded.recorded_at)));
+        if recorded.sequence == found.version {
+            continue;
+        }
         if recorded.sequence != found.version + 1 {
             *entry = Err(Error::Hole {
                 source_name: format!("{} {}", recorded.aggregate_type, recorded.aggregate_id),
@@ -149,7 +176,16 @@ async fn load_many<A: Aggregate>(
             Err(error) => *entry = Err(error),
         }
     }
+    if let Some(seen) = furthest {
+        log.memory().saw(life, seen);
+    }
     Ok(loaded)
+}
+
+async fn read(log: &Log, row: &PgRow) -> Result<Recorded> {
+    let mut recorded = feed::recorded(row)?;
+    recorded.open(log.personal()).await?;
+    Ok(recorded)
 }
 
 /// The event as the domain knows it today.

@@ -169,12 +169,14 @@ where
 {
     async fn play(inner: &Arc<Inner<A>>, id: &str, state: Option<Loaded<A>>, round: Vec<Pending<A>>) -> Self {
         // What was just loaded (or cannot exist yet) needs no second look before a refusal is told.
+        let life = inner.log.memory().life();
+        let state = state.filter(|state| state.life == life);
         let mut certain = state.is_none();
         let mut state = match state {
             Some(state) => state,
             None if round.first().is_some_and(|pending| pending.fresh) => {
                 certain = false;
-                Loaded::default()
+                Loaded::unborn(life)
             }
             None => match inner.loader.load(id).await {
                 Ok(state) => state,
@@ -223,7 +225,8 @@ where
         }
         again.extend(round);
 
-        let outcomes = if group.is_empty() { Ok(Vec::new()) } else { append(inner, id, group).await };
+        let outcomes =
+            if group.is_empty() { Ok(Vec::new()) } else { append(inner, id, state.life, group).await };
         match outcomes {
             Err(error) => {
                 for one in decided {
@@ -241,18 +244,18 @@ where
     }
 }
 
-async fn append<A>(inner: &Inner<A>, id: &str, group: Vec<Append>) -> Result<Vec<Outcome>>
+async fn append<A>(inner: &Inner<A>, id: &str, life: u64, group: Vec<Append>) -> Result<Vec<Outcome>>
 where
     A: Aggregate + Clone + 'static,
 {
     #[cfg(feature = "failpoints")]
-    let group = match super::defects::append(inner, id, group).await? {
+    let group = match super::defects::append(inner, id, life, group).await? {
         std::ops::ControlFlow::Continue(group) => group,
         std::ops::ControlFlow::Break(outcomes) => return Ok(outcomes),
     };
     #[cfg(not(feature = "failpoints"))]
     let _ = id;
-    inner.log.committer().append(group).await
+    inner.log.committer().append(life, group).await
 }
 
 /// Decides one command on the working state and adds its share to the group. The flag tells whether the

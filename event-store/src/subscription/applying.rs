@@ -3,23 +3,29 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
 use super::cursor::{Batch, Cursor};
 use super::{ApplyError, Delivered, Subscription};
 use crate::checkpoints::{self, Step};
 use crate::{Error, Result, crash_point, parked, planted};
 
-/// The pauses between the tries of an event that cannot be applied.
-const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
+/// When an event that cannot be applied is tried again, counted from the failure of its batch: many that fail
+/// together wait together.
+const TRIED_AGAIN_AFTER: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(300), Duration::from_millis(1_300)];
 
 type Stream = (String, String, String);
 
 pub(super) struct Applier {
     /// Streams with an event in the waiting room; theirs wait behind it.
     waiting: HashSet<Stream>,
+    stop: CancellationToken,
 }
 
 impl Applier {
-    pub(super) async fn start(subscription: &Subscription) -> Result<Self> {
+    pub(super) async fn start(subscription: &Subscription, stop: &CancellationToken) -> Result<Self> {
         let mut connection = subscription.home.database().acquire().await?;
         let mut waiting = HashSet::new();
         for source in &subscription.sources {
@@ -30,10 +36,11 @@ impl Applier {
                 waiting.insert((source.to_owned(), aggregate_type, aggregate_id));
             }
         }
-        Ok(Self { waiting })
+        Ok(Self { waiting, stop: stop.clone() })
     }
 
-    /// Applies a batch. Says whether this process is still the owner of the partitions.
+    /// Applies a batch. Says whether this process goes on with it: it does not when it is to stop, or is no
+    /// longer the owner of the partitions.
     pub(super) async fn apply(
         &mut self,
         subscription: &Subscription,
@@ -73,13 +80,17 @@ impl Applier {
         cursor: &mut Cursor,
         batch: &Batch,
     ) -> Result<bool> {
+        let failed_at = Instant::now();
         for event in &batch.events {
+            if self.stop.is_cancelled() {
+                return Ok(false);
+            }
             let step = Step {
                 partition: event.partition,
                 from: cursor.position(event.partition),
                 to: event.position,
             };
-            if !self.one(subscription, cursor, event, step).await? {
+            if !self.one(subscription, cursor, event, step, failed_at).await? {
                 return Ok(false);
             }
             cursor.moved(step);
@@ -108,6 +119,7 @@ impl Applier {
         cursor: &Cursor,
         event: &Delivered,
         step: Step,
+        failed_at: Instant,
     ) -> Result<bool> {
         if self.waiting.contains(&stream(event)) {
             let mut transaction = subscription.home.database().begin().await?;
@@ -137,9 +149,12 @@ impl Applier {
                     return moved.map_err(|_| Error::ShuttingDown);
                 }
                 Err(ApplyError::Event(error)) => {
-                    let Some(pause) = PAUSES.get(attempts) else { break error };
+                    let Some(after) = TRIED_AGAIN_AFTER.get(attempts) else { break error };
                     attempts += 1;
-                    tokio::time::sleep(*pause).await;
+                    tokio::select! {
+                        () = tokio::time::sleep_until(failed_at + *after) => {}
+                        () = self.stop.cancelled() => return Ok(false),
+                    }
                 }
             }
         };

@@ -13,7 +13,8 @@ pub struct Retried {
     pub stuck: Vec<(String, String)>,
 }
 
-/// Applies what waits for a subscription, stream by stream and in order. A stream that still fails stays.
+/// Applies what waits for a subscription, stream by stream and in order, each event in a transaction of its own.
+/// A stream that still fails stays.
 ///
 /// # Errors
 /// When the plumbing fails; what was applied until then stays applied.
@@ -26,45 +27,55 @@ pub async fn retry_parked(
     let mut retried = Retried::default();
     let mut skip = Vec::new();
     loop {
-        let mut transaction = home.database().begin().await?;
-        parked::lock(&mut transaction, subscription).await?;
+        let mut connection = home.database().acquire().await?;
         let Some((source_name, aggregate_type, aggregate_id, positions)) =
-            parked::first_stream(&mut transaction, subscription, &skip).await?
+            parked::first_stream(&mut connection, subscription, &skip).await?
         else {
             return Ok(retried);
         };
+        drop(connection);
         let Some(source) = sources.iter().find(|source| source.log.source() == source_name) else {
             return Err(Error::Malformed(format!("{subscription} does not read {source_name}")));
         };
-        let mut stuck = None;
-        for recorded in feed::read_positions(source.log.database(), &positions).await? {
+        let waiting = feed::read_positions(source.log.database(), &positions).await?;
+        if waiting.is_empty() {
+            return Err(Error::Malformed(format!("{source_name} has no event at position {positions:?}")));
+        }
+        for recorded in waiting {
             let mut event = Delivered::stored(&source_name, recorded);
             if source.personal {
                 event.open(&source.log).await?;
             }
-            let mut attempt = sqlx::Acquire::begin(&mut *transaction).await?;
-            let applied = async {
-                subscriber.prepare(std::slice::from_ref(&event)).await?;
-                subscriber.write(std::slice::from_ref(&event), &mut attempt).await
-            };
-            match applied.await {
-                Ok(()) => {
-                    parked::unpark(&mut attempt, subscription, &source_name, event.position).await?;
-                    attempt.commit().await?;
-                    retried.applied += 1;
-                }
+            match one(home, subscription, subscriber, &event).await {
+                Ok(true) => retried.applied += 1,
+                // Somebody else puts the stream back in order at the same time: what waits now is looked up anew.
+                Ok(false) => break,
                 Err(ApplyError::Engine(error)) => return Err(error),
                 Err(ApplyError::Event(error)) => {
-                    attempt.rollback().await?;
-                    stuck = Some(error);
+                    retried.stuck.push((format!("{aggregate_type} {aggregate_id}"), error));
+                    skip.push((source_name, aggregate_type, aggregate_id));
                     break;
                 }
             }
         }
-        transaction.commit().await?;
-        if let Some(error) = stuck {
-            retried.stuck.push((format!("{aggregate_type} {aggregate_id}"), error));
-            skip.push((source_name, aggregate_type, aggregate_id));
-        }
     }
+}
+
+/// Applies one event that waits; says whether it still did. Whoever parks an event behind it waits for this
+/// transaction, and so for no more than one event.
+async fn one(
+    home: &Log,
+    subscription: &str,
+    subscriber: &dyn Subscriber,
+    event: &Delivered,
+) -> std::result::Result<bool, ApplyError> {
+    subscriber.prepare(std::slice::from_ref(event)).await?;
+    let mut transaction = home.database().begin().await?;
+    parked::lock(&mut transaction, subscription).await?;
+    if !parked::unpark(&mut transaction, subscription, &event.source, event.position).await? {
+        return Ok(false);
+    }
+    subscriber.write(std::slice::from_ref(event), &mut transaction).await?;
+    transaction.commit().await?;
+    Ok(true)
 }

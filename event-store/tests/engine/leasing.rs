@@ -51,3 +51,43 @@ async fn the_slots_of_a_process_that_died_are_free_before_its_leases_end() {
         .expect("the group stands");
     assert!(died.elapsed() < BEFORE_ANY_LEASE_ENDS, "it took {:?}", died.elapsed());
 }
+
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_back_while_leases_are_shared_out_stays_given_back() {
+    let (database, log) = log().await;
+    // Whoever shares out pauses between having counted on a slot and renewing it.
+    let slow = format!("leases-before-renewal/{}=sleep(100)", database.name);
+    event_store::failpoints::arm(&slow).expect("it can be read");
+    for round in 0..5 {
+        let mut leaving = log.leases().join("work", 4);
+        let all = |slots: &event_store::lease::Slots| slots.len() == 4;
+        tokio::time::timeout(PATIENCE, leaving.held().wait_for(all))
+            .await
+            .expect("in time")
+            .expect("it stands");
+        // This begins to share out; the looks at the database give it the time to get to its pause.
+        let _bystander = log.leases().join(&format!("bystander {round}"), 1);
+        for _ in 0..10 {
+            owned(&log, "work/%").await;
+        }
+        leaving.leave().await.expect("the database answers");
+        // When a later sharing out is over, so is the one that was interrupted.
+        let mut later = log.leases().join(&format!("later {round}"), 1);
+        let any = |slots: &event_store::lease::Slots| !slots.is_empty();
+        tokio::time::timeout(PATIENCE, later.held().wait_for(any))
+            .await
+            .expect("in time")
+            .expect("it stands");
+        assert_eq!(owned(&log, "work/%").await, 0, "round {round}");
+    }
+}
+
+#[cfg(feature = "failpoints")]
+async fn owned(log: &event_store::Log, names: &str) -> i64 {
+    sqlx::query_scalar("select count(*) from event_store.leases where name like $1")
+        .bind(names)
+        .fetch_one(log.database())
+        .await
+        .expect("counted")
+}

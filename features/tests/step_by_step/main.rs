@@ -1,6 +1,10 @@
 //! Step by step: between any two effects of the mart a process is ended, fails or stalls, one place and one of
 //! the three at a time; the customer asks again under the same `Idempotency-Key`, and the end is always the same.
 
+use std::panic::resume_unwind;
+
+use tokio::task::JoinSet;
+
 mod journey;
 mod lane;
 mod places;
@@ -9,32 +13,31 @@ mod rebuilding;
 use lane::Lane;
 use places::{ABORT, FAIL, STALL, places};
 
-/// Every place, with what happens there, on one mart. They are shared out over several marts that run side by
-/// side, because most of the time is spent waiting: for a stall to end, for a lease of the dead to run out.
-async fn each_place(what: &str, share: usize, of: usize) {
+/// What is tried at every place, and on how many marts side by side: most of the time is spent waiting, for a
+/// stall to end and for the leases of the dead to run out.
+const TRIED: [(&str, usize); 3] = [(ABORT, 4), (FAIL, 1), (STALL, 2)];
+
+/// A share of the places, on one mart.
+async fn share(what: &str, first: usize, marts: usize) {
     let mut lane = Lane::start().await;
-    for place in places().into_iter().skip(share).step_by(of) {
+    for place in places().into_iter().skip(first).step_by(marts) {
         journey::with(&mut lane, &place, what).await;
     }
     lane.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_process_may_die_at_each_step_first_half() {
-    each_place(ABORT, 0, 2).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_process_may_die_at_each_step_second_half() {
-    each_place(ABORT, 1, 2).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_step_may_fail() {
-    each_place(FAIL, 0, 1).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_step_may_stall() {
-    each_place(STALL, 0, 1).await;
+async fn a_process_may_die_fail_or_stall_at_each_step_and_nothing_is_lost_or_done_twice() {
+    let mut lanes = JoinSet::new();
+    for (what, marts) in TRIED {
+        for first in 0..marts {
+            lanes.spawn(share(what, first, marts));
+        }
+    }
+    while let Some(ended) = lanes.join_next().await {
+        // The first that fails ends the others with it.
+        if let Err(error) = ended {
+            resume_unwind(error.into_panic());
+        }
+    }
 }

@@ -8,9 +8,9 @@ use event_store::{CommandBus, Context, Target, parked};
 use projections::generations::Status;
 use projections::inventory::StockLevels;
 use projections::inventory::stock_levels::list_stock;
-use projections::rebuild::{Options, Outcome, Progress};
+use projections::rebuild::{self, Options, Outcome, Progress, Until};
 use projections::{Live, registry};
-use sqlx::Executor;
+use sqlx::{Connection, Executor};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -201,5 +201,61 @@ async fn a_poisoned_event_parks_its_stream_and_a_rebuild_reports_it() {
     assert_eq!(statuses(&mart).await, [("1.1".to_owned(), Status::Live)]);
     let retried = registry::retry_parked(NAME, home, &mart.sources).await.expect("tried");
     assert_eq!((retried.applied, retried.stuck.len()), (0, 1));
+    mart.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_of_the_past_outlives_the_next_rebuild_until_it_is_dropped() {
+    let (mart, _bus, _ids) = stocked(3).await;
+    let past = Options { to: Some(Until::Position(2)), ..Options::default() };
+    let outcome = mart.rebuild(NAME, &past).await;
+    assert!(matches!(outcome, Outcome::Kept(kept) if kept.status == Status::Kept && kept.version == "1.2"));
+    let outcome = mart.rebuild(NAME, &Options::default()).await;
+    assert!(matches!(outcome, Outcome::Switched(_)));
+    let expected = [("1.1", Status::Retired), ("1.2", Status::Kept), ("1.3", Status::Live)];
+    assert_eq!(statuses(&mart).await, expected.map(|(version, status)| (version.to_owned(), status)));
+    let home = mart.log("inventory");
+    let rows: i64 = sqlx::query_scalar("select count(*) from stock_levels_v1_2.stock_levels")
+        .fetch_one(home.database())
+        .await
+        .expect("it stands");
+    assert_eq!(rows, 1, "one item was opened and filled by then");
+
+    let retired = "update event_store.read_models set changed_at = changed_at - interval '1 hour' \
+                   where status = 'retired'";
+    home.database().execute(retired).await.expect("dated back");
+    assert_eq!(registry::drop_old(NAME, home).await.expect("drops"), 2);
+    assert_eq!(statuses(&mart).await, [("1.3".to_owned(), Status::Live)]);
+    mart.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_whether_a_rebuild_runs_keeps_none_from_running() {
+    let mart = Mart::of(&["inventory"]).await;
+    let home = mart.log("inventory").clone();
+    let over = Arc::new(AtomicBool::new(false));
+    let asking = tokio::spawn({
+        let (over, home) = (Arc::clone(&over), home.clone());
+        async move {
+            while !over.load(Ordering::Relaxed) {
+                rebuild::is_running(&home, NAME).await.expect("answers");
+            }
+        }
+    });
+    let mut guard = sqlx::PgConnection::connect_with(home.connect_options()).await.expect("connects");
+    for _ in 0..300 {
+        let taken: bool =
+            sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('rebuild ' || $1, 0))")
+                .bind(NAME)
+                .fetch_one(&mut guard)
+                .await
+                .expect("answers");
+        assert!(taken, "whoever asks has the lock");
+        assert!(rebuild::is_running(&home, NAME).await.expect("answers"));
+        guard.execute("select pg_advisory_unlock_all()").await.expect("given back");
+    }
+    over.store(true, Ordering::Relaxed);
+    asking.await.expect("ends");
+    assert!(!rebuild::is_running(&home, NAME).await.expect("answers"));
     mart.stop().await;
 }

@@ -61,7 +61,7 @@ pub(super) async fn answer_edited(
     let id = done.id.as_str();
     let asked = event_at(&service.orders, id, done.sequence).await?.decode().map_err(engine)?;
     let OrderEvent::OrderEditRequested { revision, .. } = asked else {
-        let loaded = Loaded { aggregate: done.state, version: done.version, snapshot: 0 };
+        let loaded = Loaded::at(done.state, done.version);
         return show(service, id, &loaded, None).await;
     };
     let open = move |order: &Order| {

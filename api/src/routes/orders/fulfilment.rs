@@ -120,7 +120,7 @@ async fn tell(
     context: Context<Order>,
 ) -> Result<Answer<OrderBody>, Problem> {
     let done = give(service, Target::Existing(id.to_owned()), command, context).await?;
-    let loaded = Loaded { aggregate: done.state, version: done.version, snapshot: 0 };
+    let loaded = Loaded::at(done.state, done.version);
     show(service, id, &loaded, None).await
 }
 

@@ -1,0 +1,89 @@
+//! What a process has in memory counts as long as the log holds what it was made from.
+
+use embedded::testing::TestDatabase;
+use event_store::{CommandBus, Context, Log, Target};
+use futures::future::join_all;
+
+use crate::account::{Account, AccountCommand, bus, log, new_id, open};
+
+async fn deposit(bus: &CommandBus<Account>, id: &str, amount: i64, times: usize) {
+    for _ in 0..times {
+        bus.execute(Target::Existing(id.to_owned()), AccountCommand::Deposit { amount }, Context::default())
+            .await
+            .expect("accepted");
+    }
+}
+
+/// A log with an account of five deposits in memory, taken back to where there were two.
+async fn taken_back() -> (TestDatabase, Log, CommandBus<Account>, String) {
+    let (database, log) = log().await;
+    let (bus, id) = (bus(&log), new_id());
+    deposit(&bus, &id, 10, 5).await;
+    sqlx::query("delete from event_store.events where position > 2")
+        .execute(log.database())
+        .await
+        .expect("taken back");
+    (database, log, bus, id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_after_the_log_lost_its_tail_is_decided_on_what_is_left() {
+    let (_database, log, bus, id) = taken_back().await;
+    let context = Context { with_state: true, ..Context::default() };
+    let committed = bus
+        .execute(Target::Existing(id.clone()), AccountCommand::Deposit { amount: 1 }, context)
+        .await
+        .expect("accepted");
+    assert_eq!((committed.sequence, committed.position), (3, 3));
+    assert_eq!(committed.aggregate.map(|account| account.balance), Some(21));
+    deposit(&bus, &id, 1, 1).await;
+    let sequences: Vec<i64> =
+        sqlx::query_scalar("select sequence from event_store.events order by position limit 100")
+            .fetch_all(log.database())
+            .await
+            .expect("listed");
+    assert_eq!(sequences, [1, 2, 3, 4], "the stream has no hole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_that_another_process_has_written_anew_is_noticed() {
+    let (database, _log, bus, id) = taken_back().await;
+    let other = crate::account::bus(&open(&database).await);
+    // The version is again the one that is in memory here, and the balance is not.
+    deposit(&other, &id, 100, 3).await;
+    let context = Context { with_state: true, ..Context::default() };
+    let committed = bus
+        .execute(Target::Existing(id), AccountCommand::Withdraw { amount: 300 }, context)
+        .await
+        .expect("there is enough");
+    assert_eq!((committed.sequence, committed.aggregate.map(|account| account.balance)), (6, Some(20)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_read_fails_its_aggregate_and_no_other() {
+    let (_database, log) = log().await;
+    let writing = bus(&log);
+    let ids: Vec<String> = (0..20).map(|_| new_id()).collect();
+    for id in &ids {
+        deposit(&writing, id, 1, 1).await;
+    }
+    sqlx::query(
+        "insert into event_store.events \
+         (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata) \
+         values ('account', $1, 2, 'MoneyDeposited', '1.0', '{\"MoneyDeposited\":{\"amount\":1}}', '{\"person\":5}')",
+    )
+    .bind(&ids[10])
+    .execute(log.database())
+    .await
+    .expect("written");
+    let reading = bus(&log);
+    let loaded = join_all(ids.iter().map(|id| reading.load(id))).await;
+    for (index, loaded) in loaded.into_iter().enumerate() {
+        if index == 10 {
+            let error = loaded.expect_err("it cannot be read").to_string();
+            assert!(error.contains("metadata at position 21"), "{error}");
+        } else {
+            assert_eq!(loaded.expect("it can be read").version, 1);
+        }
+    }
+}
