@@ -103,7 +103,8 @@ pub async fn live(database: &PgPool, name: &str) -> Result<Option<Generation>> {
 /// When the database is unreachable.
 pub async fn own<M: ReadModel>(database: &PgPool) -> Result<Option<Generation>> {
     let all = list(database, M::NAME).await?;
-    let finished = all.into_iter().filter(|generation| !matches!(generation.status, Status::Building | Status::Kept));
+    let finished =
+        all.into_iter().filter(|generation| !matches!(generation.status, Status::Building | Status::Kept));
     // The newest comes last: what is of our version comes before what is not, and the live one before others.
     Ok(finished.max_by_key(|generation| {
         (generation.code_version() == M::VERSION, generation.status == Status::Live, generation.build())

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use embedded::testing;
 use event_store::relay;
 use event_store::subscription::{ApplyError, Delivered, Source, Subscriber, Subscription, retry_parked};
 use event_store::{Context, Error, Log, Target, parked};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::account::{AccountCommand, bus, log, new_id};
 use crate::following::{
-    Balances, PATIENCE, balances, broker, broker_server, caught_up, encoder, subscription, tables,
+    Balances, PATIENCE, balances, caught_up, connect, encoder, make_topic, subscription, tables,
 };
 
 /// Many streams that fail together may take about as long as one, which is tried for 1.3 s; one after the other
@@ -55,9 +56,10 @@ async fn an_event_without_a_message_is_tried_again_and_what_lies_before_it_is_no
         *counting.lock().expect("nobody panics").entry(event.position).or_default() += 1;
         if event.position == 6 { Err(Error::Malformed("no message".to_owned())) } else { good(event) }
     });
-    let server = broker_server();
+    let server = testing::broker();
+    make_topic(&server).await;
     let stop = CancellationToken::new();
-    let relay = tokio::spawn(relay::run(log.clone(), broker(&server), encode, stop.clone()));
+    let relay = tokio::spawn(relay::run(log.clone(), connect(&server), encode, stop.clone()));
     until("the event is tried four times", async || {
         tried.lock().expect("nobody panics").get(&6).is_some_and(|times| *times >= 4)
     })
@@ -129,7 +131,7 @@ impl Subscriber for Hesitating {
     }
 
     async fn write(&self, batch: &[Delivered], transaction: &mut PgConnection) -> Result<(), ApplyError> {
-        Balances.write(batch, transaction).await
+        Balances::default().write(batch, transaction).await
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::panic::resume_unwind;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 
 mod journey;
 mod lane;
@@ -26,18 +26,22 @@ async fn share(what: &str, first: usize, marts: usize) {
     lane.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_process_may_die_fail_or_stall_at_each_step_and_nothing_is_lost_or_done_twice() {
-    let mut lanes = JoinSet::new();
-    for (what, marts) in TRIED {
-        for first in 0..marts {
-            lanes.spawn(share(what, first, marts));
+    let all = LocalSet::new();
+    all.run_until(async {
+        let mut lanes = JoinSet::new();
+        for (what, marts) in TRIED {
+            for first in 0..marts {
+                lanes.spawn_local(share(what, first, marts));
+            }
         }
-    }
-    while let Some(ended) = lanes.join_next().await {
-        // The first that fails ends the others with it.
-        if let Err(error) = ended {
-            resume_unwind(error.into_panic());
+        while let Some(ended) = lanes.join_next().await {
+            // The first that fails ends the others with it.
+            if let Err(error) = ended {
+                resume_unwind(error.into_panic());
+            }
         }
-    }
+    })
+    .await;
 }
