@@ -21,7 +21,7 @@ async fn positions_are_dense_and_in_commit_order_whatever_is_cut() {
                 pace.tick().await;
                 killed += sqlx::query_scalar::<_, i64>(
                     "select count(pg_terminate_backend(pid)) from pg_stat_activity \
-                     where datname = current_database() and query like 'select * from event_store.append%'",
+                     where datname = current_database() and pid <> pg_backend_pid() and query like '%event_store.append(%'",
                 )
                 .fetch_one(&mut own)
                 .await
