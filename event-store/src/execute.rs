@@ -7,6 +7,7 @@
 //! cached state is checked against the log in the same way before anyone hears of it.
 
 mod cache;
+mod contention;
 #[cfg(feature = "failpoints")]
 mod defects;
 mod loader;
@@ -192,7 +193,7 @@ struct Pending<A: Aggregate> {
     command: A::Command,
     context: Context<A>,
     fresh: bool,
-    attempts: u32,
+    contention: contention::Contention,
     reply: oneshot::Sender<Executed<A>>,
 }
 
@@ -254,7 +255,8 @@ where
             Target::New(id) => (id, true),
         };
         let (reply, answer) = oneshot::channel();
-        let pending = Pending { command, context, fresh, attempts: 0, reply };
+        let pending =
+            Pending { command, context, fresh, contention: contention::Contention::default(), reply };
         let first = match self.inner.queues.entry(aggregate_id.clone()) {
             Entry::Occupied(mut queue) => {
                 if queue.get().len() >= QUEUED_COMMANDS {

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, DomainEvent};
-use rand::Rng;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::contention::pause;
 use super::{Behaviour, ClaimChange, Committed, Context, Decision, ExecuteError, Inner, Loaded, Pending};
 use crate::append::{Append, Claim, CommandKey, Outcome};
 use crate::log::Log;
@@ -17,10 +17,6 @@ use crate::{Error, Metadata, NewEvent, Result};
 
 /// How many commands of one aggregate are decided before they are committed.
 const ROUND_COMMANDS: usize = 512;
-/// How often a command is decided anew after a conflict before the caller is told.
-const CONFLICT_RETRIES: u32 = 3;
-/// The longest pause before a command is decided anew.
-const CONFLICT_PAUSE_MS: u64 = 10;
 
 /// The right to run the commands of one aggregate, held by one runner at a time.
 ///
@@ -53,14 +49,15 @@ where
     async fn play(&self, state: Option<Loaded<A>>, round: Vec<Pending<A>>) -> Option<Loaded<A>> {
         let Round { left, again, conflict } = Round::play(&self.inner, &self.id, state, round).await;
         if !again.is_empty() {
+            let conflicts =
+                again.iter().map(|pending| pending.contention.conflicts()).max().unwrap_or_default();
             if let Some(mut waiting) = self.inner.queues.get_mut(&self.id) {
                 for pending in again.into_iter().rev() {
                     waiting.push_front(pending);
                 }
             }
             if conflict {
-                let pause = rand::rng().random_range(0..CONFLICT_PAUSE_MS);
-                tokio::time::sleep(Duration::from_millis(pause)).await;
+                tokio::time::sleep(pause(conflicts)).await;
             }
         }
         left
@@ -469,9 +466,8 @@ fn settle<A: Aggregate>(
             Some(Outcome::Conflict) => {
                 broken = true;
                 conflict = true;
-                pending.attempts += 1;
                 pending.fresh = false;
-                if pending.attempts <= CONFLICT_RETRIES {
+                if pending.contention.conflicts_at(Instant::now()) {
                     retry.push(pending);
                     continue;
                 }

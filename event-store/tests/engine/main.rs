@@ -11,4 +11,5 @@ mod forgetting;
 mod leasing;
 mod migrating;
 mod personal_data;
+mod racing;
 mod timing;
