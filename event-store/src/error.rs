@@ -70,10 +70,11 @@ impl From<sqlx::Error> for Error {
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_) => true,
-            // Class 08: connection; 57P0x: the server is going down or starting up; 53300: no free slot.
-            sqlx::Error::Database(refusal) => refusal
-                .code()
-                .is_some_and(|code| code.starts_with("08") || code.starts_with("57P0") || code == "53300"),
+            // Class 08: connection; 57P0x: the server is going down or starting up; 53300: no free slot; 25P03: the
+            // process was frozen in a transaction, which was cut.
+            sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
+                code.starts_with("08") || code.starts_with("57P0") || code == "53300" || code == "25P03"
+            }),
             _ => false,
         };
         if gone { Self::Unavailable(error) } else { Self::Database(error) }

@@ -13,6 +13,11 @@ use crate::personal::PersonalKeys;
 use crate::signal::Signal;
 use crate::{Result, migrations};
 
+/// How long a transaction may wait for its next statement, by the database's clock. One whose process is frozen
+/// would hold its locks for as long as that is frozen, and with them whoever takes over; so it is cut before the
+/// leases of that process end. Transactions here take milliseconds.
+const IDLE_IN_TRANSACTION: (&str, &str) = ("idle_in_transaction_session_timeout", "5s");
+
 /// How many connections a log's pool holds at most, beside the committer's two and the listener's one.
 const OWN_CONNECTIONS: u32 = 8;
 /// The same for a log that is only read, that of another service.
@@ -69,7 +74,7 @@ impl Log {
 
     fn open_with(source: &str, url: &str, master_key: [u8; 32], connections: u32) -> Result<Self> {
         let options: PgConnectOptions = url.parse()?;
-        let options = options.application_name(&format!("mart-{source}"));
+        let options = options.application_name(&format!("mart-{source}")).options([IDLE_IN_TRANSACTION]);
         let database = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(3))

@@ -273,7 +273,17 @@ impl TestMart {
     /// # Panics
     /// When it does not become ready.
     pub async fn role(&self, arguments: &[&str]) -> Program {
-        let program = self.spawn(arguments);
+        self.role_with(arguments, &[]).await
+    }
+
+    /// The same with further variables.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn role_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Program {
+        let mut command = self.setup.prepared(arguments);
+        command.envs(variables.iter().copied());
+        let program = Program::start(command, &self.setup.log(), self.setup.data_dir());
         if program.says("Online Mart").await.is_none() {
             panic!("`mart {}` did not become ready:\n{}", arguments.join(" "), self.tail());
         }

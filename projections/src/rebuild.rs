@@ -28,6 +28,8 @@ const HELD_ROWS: usize = 100_000;
 const CATCH_UP: Duration = Duration::from_secs(600);
 /// How long a verification waits for the live generation to reach the end of the logs.
 const VERIFY_WAIT: Duration = Duration::from_secs(60);
+/// What a verification says first in its transaction: how long a chunk may take to be read and folded.
+const WAITS_FOR_CHUNKS: &str = "set local idle_in_transaction_session_timeout = '60s'";
 /// How long after its retirement a generation may still be read, and kept up by a projector that has not
 /// noticed.
 const STILL_READ: TimeDelta = TimeDelta::seconds(GRACE_SECONDS + 5);
@@ -401,6 +403,8 @@ async fn compare<M: ReadModel>(
         }
     }
     let mut transaction = home.database().begin().await?;
+    // It waits while the logs are read, for longer than other transactions may.
+    transaction.execute(WAITS_FOR_CHUNKS).await?;
     let mut rows = Rows::<M>::default();
     for source in feeds {
         let standing = sqlx::query(

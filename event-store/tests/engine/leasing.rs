@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use event_store::checkpoints::{self, Step};
+
 use crate::account::{log, open};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a lease holds.
+const LEASE: Duration = Duration::from_secs(6);
 /// A lease holds for 6 s and is renewed every 2 s: who waited for its end would have to wait for 4 s at least.
 const BEFORE_ANY_LEASE_ENDS: Duration = Duration::from_millis(3_500);
 
@@ -50,6 +54,31 @@ async fn the_slots_of_a_process_that_died_are_free_before_its_leases_end() {
         .expect("in time")
         .expect("the group stands");
     assert!(died.elapsed() < BEFORE_ANY_LEASE_ENDS, "it took {:?}", died.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_freezes_in_a_transaction_lets_go_of_its_checkpoints_before_its_leases_end() {
+    let (database, frozen) = log().await;
+    let heir = open(&database).await;
+    checkpoints::load(frozen.database(), "balances", "accounts", 0).await.expect("made");
+    let mut interrupted = frozen.database().begin().await.expect("begins");
+    let step = |to| [Step { partition: 3, from: 0, to }];
+    let moved = checkpoints::step(&mut interrupted, "balances", "accounts", &step(5)).await;
+    assert!(moved.expect("the database answers"));
+    // From here on it says nothing more.
+    let frozen_since = Instant::now();
+    let mut going_on = heir.database().begin().await.expect("begins");
+    let to_go_on = step(7);
+    let taken_over = checkpoints::step(&mut going_on, "balances", "accounts", &to_go_on);
+    let taken_over = tokio::time::timeout(PATIENCE, taken_over).await.expect("in time");
+    assert!(taken_over.expect("the database answers"), "what was not committed has not happened");
+    assert!(frozen_since.elapsed() < LEASE, "it took {:?}", frozen_since.elapsed());
+    going_on.commit().await.expect("commits");
+    // Whoever wakes up then has lost its connection, and knows of no event that is to blame.
+    let woken = checkpoints::step(&mut interrupted, "balances", "accounts", &step(5)).await;
+    assert!(woken.is_err_and(|error| error.is_transient()));
+    let reached = checkpoints::load(heir.database(), "balances", "accounts", 0).await.expect("read");
+    assert_eq!(reached.get(&3), Some(&7));
 }
 
 #[cfg(feature = "failpoints")]

@@ -1,11 +1,13 @@
 //! Projectors that join and leave while the shop is full: the read models stay right, and never stand still.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use features::crowd::{Crowd, adds_up};
 use features::eventually::eventually;
+use features::failpoints;
 use features::mart::Setup;
 use features::program::Program;
 use features::shop::{customer, order_of, product};
@@ -23,6 +25,31 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 
 async fn projector(mart: &TestMart) -> Program {
     mart.role(&["project", "all"]).await
+}
+
+/// A projector in which failpoints can be armed, and where.
+async fn projector_with_failpoints(mart: &TestMart) -> (Program, PathBuf) {
+    let socket = mart.setup().data_dir().join("projector.sock");
+    let told = socket.display().to_string();
+    let program = mart.role_with(&["project", "all"], &[(failpoints::SOCKET_VARIABLE, &told)]).await;
+    (program, socket)
+}
+
+/// Freezes a projector at the worst moment: when it has written rows of orders and not yet committed them.
+async fn freeze_in_a_transaction(mart: &TestMart, projector: &Program, points: &Path) {
+    failpoints::arm(points, "subscription-before-commit=sleep(3000)").await;
+    let unfinished = "select count(*) from pg_locks l \
+                      join pg_stat_activity a using (pid) join pg_class c on c.oid = l.relation \
+                      where c.relname = 'order_details' and l.mode = 'RowExclusiveLock' \
+                        and a.state = 'idle in transaction' \
+                        and a.state_change < clock_timestamp() - interval '0.5 s' \
+                        and l.database = (select oid from pg_database where datname = current_database())";
+    eventually(PATIENCE, async || {
+        let unfinished = mart.databases().number("orders", unfinished).await;
+        if unfinished > 0 { Ok(()) } else { Err("no row is written".to_owned()) }
+    })
+    .await;
+    projector.signal(Signal::SIGSTOP);
 }
 
 /// Waits until the orders are kept by so many processes.
@@ -87,7 +114,7 @@ async fn projectors_that_join_and_leave_keep_the_read_models_right_and_moving() 
     });
     crowd.goes_on(ORDERS_BETWEEN, PATIENCE).await;
     let mut second = projector(&mart).await;
-    let mut third = projector(&mart).await;
+    let (mut third, points) = projector_with_failpoints(&mart).await;
     kept_by(&mart, 3).await;
     crowd.goes_on(ORDERS_BETWEEN, PATIENCE).await;
 
@@ -97,9 +124,10 @@ async fn projectors_that_join_and_leave_keep_the_read_models_right_and_moving() 
     all_partitions_are_kept(&ann, &product, "SIGTERM").await;
     let mut fourth = projector(&mart).await;
     kept_by(&mart, 2).await;
-    third.signal(Signal::SIGSTOP);
+    freeze_in_a_transaction(&mart, &third, &points).await;
     all_partitions_are_kept(&ann, &product, "a freeze").await;
     third.signal(Signal::SIGCONT);
+    failpoints::arm(&points, "subscription-before-commit=off").await;
     kept_by(&mart, 2).await;
     crowd.goes_on(ORDERS_BETWEEN, PATIENCE).await;
 
