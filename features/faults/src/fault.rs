@@ -17,6 +17,8 @@ pub enum Fault {
     PostgresKill,
     /// A backend of PostgreSQL is told to end.
     BackendEnd,
+    /// A backend of PostgreSQL is killed (SIGKILL): the server throws all others out and recovers.
+    BackendKill,
     /// The connection to PostgreSQL is cut when a commit is done and before its answer arrives.
     CommitCut,
     /// The broker takes no connections, and those that are open are cut.
@@ -53,7 +55,8 @@ impl Fault {
             Self::CommitCut => 8,
             Self::Pause | Self::LinkCut | Self::Poison | Self::Repeat | Self::GatewaySilent => 5,
             Self::BackendEnd | Self::ProduceCut | Self::LinkDelay | Self::LinkStall | Self::MailFails => 4,
-            Self::BrokerDown | Self::BrokerErrors | Self::PostgresStop | Self::PostgresKill => 3,
+            Self::BrokerDown | Self::BrokerErrors => 3,
+            Self::PostgresStop | Self::PostgresKill | Self::BackendKill => 3,
             Self::BrokerEmptied | Self::Clock => 2,
         }
     }
@@ -64,7 +67,7 @@ impl Fault {
             Self::Kill => (50, 2_500),
             Self::Pause | Self::LinkStall => (500, 9_000),
             Self::PostgresStop | Self::PostgresKill => (100, 2_000),
-            Self::BackendEnd | Self::Repeat => (1, 50),
+            Self::BackendEnd | Self::BackendKill | Self::Repeat => (1, 50),
             Self::CommitCut | Self::ProduceCut => (1_000, 4_000),
             Self::BrokerDown | Self::BrokerErrors | Self::LinkDelay | Self::LinkCut => (300, 6_000),
             Self::BrokerEmptied => (50, 1_500),

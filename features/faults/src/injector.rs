@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use features::databases::SERVICES;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::PgConnection;
 
 use crate::fault::Fault;
 use crate::link::{Condition, Link};
@@ -61,7 +63,8 @@ async fn break_and_mend(world: &World, step: &Step) -> Result<()> {
         }
         Fault::PostgresStop => world.postgres.fail(End::Immediate, step.lasting).await,
         Fault::PostgresKill => world.postgres.fail(End::Killed, step.lasting).await,
-        Fault::BackendEnd => end_backend(world, detail).await,
+        Fault::BackendEnd => excused(end_backend(world, detail).await),
+        Fault::BackendKill => excused(kill_backend(world, detail).await),
         Fault::CommitCut => spring(&mart.to_postgres, step.lasting).await,
         Fault::ProduceCut => {
             let workers = world.role("work");
@@ -111,9 +114,10 @@ async fn break_and_mend(world: &World, step: &Step) -> Result<()> {
     }
 }
 
-/// A broker or a server that is down takes no records and tells nothing: another fault, which excuses this one.
-fn excused(written: Result<()>) -> Result<()> {
-    drop(written);
+/// A broker that is down takes no records, and a server that is down has no backends and tells nothing: another
+/// fault, which excuses this one.
+fn excused(done: Result<()>) -> Result<()> {
+    drop(done);
     Ok(())
 }
 
@@ -140,18 +144,35 @@ async fn spring(link: &Link, lasting: Duration) -> Result<()> {
     Ok(())
 }
 
+/// Tells some backend of a service to end. It may be the one that asks for it.
 async fn end_backend(world: &World, detail: u64) -> Result<()> {
-    // A server that is down has no backends, which is another fault and excuses this one.
-    let Ok(mut connection) = world.postgres.connect(service_of(detail)).await else { return Ok(()) };
-    let ended = sqlx::query(
+    let mut connection = world.postgres.connect(service_of(detail)).await?;
+    if let Some(pid) = some_backend(&mut connection, detail).await? {
+        sqlx::query("select pg_terminate_backend($1)").bind(pid).execute(&mut connection).await?;
+    }
+    Ok(())
+}
+
+/// Kills some backend of a service, which costs the server what it had not written yet.
+async fn kill_backend(world: &World, detail: u64) -> Result<()> {
+    let mut connection = world.postgres.connect(service_of(detail)).await?;
+    if let Some(pid) = some_backend(&mut connection, detail).await? {
+        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+    }
+    // Until it has recovered, the server is broken for everybody.
+    world.head(service_of(detail)).await?;
+    Ok(())
+}
+
+async fn some_backend(connection: &mut PgConnection, detail: u64) -> Result<Option<i32>> {
+    let pid = sqlx::query_scalar(
         "with backends as (select pid, row_number() over (order by backend_start, pid) - 1 as number, \
                            count(*) over () as count from pg_stat_activity \
                            where datname = current_database() and pid <> pg_backend_pid()) \
-         select pg_terminate_backend(pid) from backends where number = $1 % count",
+         select pid from backends where number = $1 % count",
     )
-    .bind(i64::try_from(detail).unwrap_or(0))
-    .execute(&mut connection);
-    // It may be this one that the next fault ends.
-    drop(ended.await);
-    Ok(())
+    .bind(i64::try_from(detail)?)
+    .fetch_optional(connection)
+    .await?;
+    Ok(pid)
 }

@@ -183,7 +183,10 @@ impl World {
     }
 
     /// The end of a log, as soon as the server tells it.
-    async fn head(&self, service: &str) -> Result<i64> {
+    ///
+    /// # Errors
+    /// When it does not for long.
+    pub async fn head(&self, service: &str) -> Result<i64> {
         let deadline = Instant::now() + DATABASE_WITHIN;
         loop {
             let asked = async {
