@@ -33,8 +33,8 @@ pub struct Shop {
     /// What is broken.
     pub troubles: Troubles,
     shelf: Arc<Mutex<Vec<String>>>,
-    /// The names of those who are known, by their ids.
-    people: Arc<Mutex<HashMap<Uuid, String>>>,
+    /// Those who are known, as they last logged in.
+    people: Arc<Mutex<HashMap<Uuid, Person>>>,
 }
 
 impl Shop {
@@ -48,10 +48,10 @@ impl Shop {
     }
 
     fn knows(&self, person: &Person) {
-        self.people.lock().unwrap_or_else(PoisonError::into_inner).insert(person.id, person.name.clone());
+        self.people.lock().unwrap_or_else(PoisonError::into_inner).insert(person.id, person.clone());
     }
 
-    fn name_of(&self, user: Uuid) -> Option<String> {
+    fn person(&self, user: Uuid) -> Option<Person> {
         self.people.lock().unwrap_or_else(PoisonError::into_inner).get(&user).cloned()
     }
 
@@ -68,9 +68,7 @@ impl Shop {
                 continue;
             }
             let mut caller = Caller::new(self, &operation.client, stream(seed, "resolving"));
-            if let Some(name) = operation.user.and_then(|user| self.name_of(user)) {
-                caller.log_in(&name).await;
-            }
+            caller.person = operation.user.and_then(|user| self.person(user));
             match caller.resolve(&operation).await {
                 Ok(told) => self.history.resolved(place, told),
                 Err(error) => self.troubles.complain(format!("{error:#}")),

@@ -49,17 +49,24 @@ pub struct Ask {
     pub path: String,
     /// With what.
     pub body: Value,
+    /// Whether the answer must have seen what the client was told before.
+    after: bool,
 }
 
 impl Ask {
     /// A request that changes something.
     pub fn new(kind: Kind, method: Method, path: impl Into<String>, body: Value) -> Self {
-        Self { kind, method, path: path.into(), body }
+        Self { kind, method, path: path.into(), body, after: false }
     }
 
     /// A request that reads.
     pub fn read(path: impl Into<String>) -> Self {
         Self::new(Kind::Read, Method::GET, path, Value::Null)
+    }
+
+    /// A request that reads and says what its answer must have seen.
+    pub fn read_after(path: impl Into<String>) -> Self {
+        Self { after: true, ..Self::read(path) }
     }
 }
 
@@ -113,12 +120,8 @@ impl Caller {
     /// # Errors
     /// When it does not become known.
     pub async fn resolve(&mut self, operation: &Operation) -> Result<Operation> {
-        let ask = Ask {
-            kind: operation.kind,
-            method: Method::from_bytes(operation.method.as_bytes())?,
-            path: operation.path.clone(),
-            body: operation.body.clone(),
-        };
+        let method = Method::from_bytes(operation.method.as_bytes())?;
+        let ask = Ask::new(operation.kind, method, &operation.path, operation.body.clone());
         for _ in 0..10 {
             let told = self.send(&ask, operation.key.as_deref()).await;
             if told.outcome != Outcome::Unknown {
@@ -227,7 +230,7 @@ impl Caller {
             None => call,
         };
         let service = if ask.path.starts_with("/v1/products") { "catalog" } else { "orders" };
-        match self.positions.get(service).filter(|_| ask.kind == Kind::Read) {
+        match self.positions.get(service).filter(|_| ask.after) {
             Some(position) => call.header("mart-min-position", &format!("{service}:{position}")),
             None => call,
         }

@@ -27,6 +27,9 @@ struct Customer {
     items: Vec<String>,
     /// The latest version that was told of each path.
     versions: HashMap<String, i64>,
+    /// The latest version that was read of each path: whoever reads again sees no older one, even if they do not say
+    /// what they know.
+    seen: HashMap<String, i64>,
 }
 
 /// Customers, one after the other.
@@ -70,6 +73,7 @@ impl Visits {
                 orders: Vec::new(),
                 items: Vec::new(),
                 versions: HashMap::new(),
+                seen: HashMap::new(),
             };
             let things = customer.caller.random.random_range(VISIT);
             for _ in 0..things {
@@ -185,8 +189,7 @@ impl Customer {
     }
 
     async fn read_cart(&mut self) {
-        let told = self.caller.ask(Ask::read(self.cart(""))).await;
-        self.saw_cart(&told).await;
+        self.reads(self.cart("")).await;
     }
 
     async fn read_order(&mut self) {
@@ -213,42 +216,56 @@ impl Customer {
     }
 
     async fn saw_cart(&mut self, told: &Operation) {
-        if told.outcome == Outcome::Done {
-            let items = told.answer["items"].as_array().into_iter().flatten();
-            self.items = items.filter_map(|item| item["id"].as_str().map(str::to_owned)).collect();
-        }
+        self.sees_items(told);
         self.saw(self.cart(""), told).await;
     }
 
-    /// Remembers a version; after a write it is often read back at once.
+    fn sees_items(&mut self, told: &Operation) {
+        if let (Outcome::Done, Some(items)) = (told.outcome, told.answer["items"].as_array()) {
+            self.items = items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned)).collect();
+        }
+    }
+
+    /// Remembers the version that a write was answered with; it is often read back at once.
     async fn saw(&mut self, path: String, told: &Operation) {
         let Some(version) = told.version.filter(|_| told.outcome == Outcome::Done) else { return };
-        self.check_version(&path, version);
-        if told.kind != Kind::Read && self.caller.random.random_bool(0.4) {
+        let known = self.versions.get(&path).copied();
+        self.is_not_older(&path, version, known);
+        raise(&mut self.versions, &path, version);
+        if self.caller.random.random_bool(0.4) {
             self.reads(path).await;
         }
     }
 
+    /// Reads, and says what is known already, or not. Who says it sees all that was told; who does not, at least all
+    /// that was read before.
     async fn reads(&mut self, path: String) {
-        let told = self.caller.ask(Ask::read(path.clone())).await;
+        let after = self.caller.random.random_bool(0.5);
+        let known = if after { self.versions.get(&path) } else { self.seen.get(&path) }.copied();
+        let ask = if after { Ask::read_after(path.clone()) } else { Ask::read(path.clone()) };
+        let told = self.caller.ask(ask).await;
         match (told.status, told.answer["version"].as_i64()) {
-            (Some(200), Some(version)) => self.check_version(&path, version),
-            (Some(404), _) if self.versions.contains_key(&path) => {
+            (Some(200), Some(version)) => {
+                self.is_not_older(&path, version, known);
+                raise(&mut self.versions, &path, version);
+                raise(&mut self.seen, &path, version);
+            }
+            (Some(404), _) if known.is_some() => {
                 self.shop.troubles.complain(format!("{path} was written and reads as missing"));
             }
             _ => {}
         }
+        if path == self.cart("") {
+            self.sees_items(&told);
+        }
     }
 
-    fn check_version(&mut self, path: &str, version: i64) {
-        let known = self.versions.entry(path.to_owned()).or_default();
-        if version < *known {
-            let known = *known;
+    fn is_not_older(&self, path: &str, version: i64, known: Option<i64>) {
+        if let Some(known) = known.filter(|known| version < *known) {
             self.shop
                 .troubles
                 .complain(format!("{path} reads as version {version} after version {known} was told"));
         }
-        *known = version.max(*known);
     }
 
     fn cart(&self, rest: &str) -> String {
@@ -265,4 +282,9 @@ impl Customer {
         let count = self.orders.len();
         (count > 0).then(|| self.orders[self.caller.random.random_range(0..count)].clone())
     }
+}
+
+fn raise(versions: &mut HashMap<String, i64>, path: &str, version: i64) {
+    let known = versions.entry(path.to_owned()).or_default();
+    *known = version.max(*known);
 }

@@ -88,7 +88,7 @@ impl Staff {
 
     async fn read_product(&mut self) {
         let product = self.some_product();
-        let told = self.caller.ask(Ask::read(format!("/v1/products/{product}"))).await;
+        let told = self.caller.ask(Ask::read_after(format!("/v1/products/{product}"))).await;
         if let (Some(200), Some(Some(set))) = (told.status, self.prices.get(&product)) {
             let read = told.answer["price"].as_str().unwrap_or_default();
             if read != set {
