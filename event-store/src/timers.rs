@@ -1,16 +1,18 @@
 //! Durable work that is due at a time: an order's expiry, a call of the payment gateway, a mail to send.
 //!
 //! Timers are set and cleared in the transaction that moves a process manager's checkpoint. A worker takes
-//! what is due under a lease, so that a crash delays a piece of work but never loses it; it must therefore
-//! be harmless to do it twice, which derived keys see to. All times are the database's.
+//! what is due under a lease and renews it while it works, so that a crash delays a piece of work by seconds, however
+//! long it may take, and never loses it; it must therefore be harmless to do it twice, which derived keys see to. All
+//! times are the database's.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool, Row};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -23,6 +25,10 @@ use crate::{Result, crash_point};
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The first pause between two tries; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// How long a piece of work is left to a worker that is not heard of.
+const HELD_FOR: Duration = Duration::from_secs(10);
+/// How often the leases of what is under way are renewed: two renewals may fail.
+const RENEWED_EVERY: Duration = Duration::from_secs(3);
 /// How long the worker sleeps at most before it looks for what is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -63,9 +69,16 @@ pub enum Done {
     Again(Duration),
 }
 
+/// A piece of work under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    lease: Lease,
+    since: Instant,
+}
+
 /// A piece of work under lease. A timer that is due at another time by now was set anew meanwhile, or taken
 /// up by somebody else: whoever held it before leaves it alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Lease {
     id: Uuid,
     until: DateTime<Utc>,
@@ -120,8 +133,8 @@ pub struct Queue {
     pub name: &'static str,
     /// How many pieces are done at the same time.
     pub concurrency: usize,
-    /// How long a piece may take before somebody else takes it up.
-    pub lease: Duration,
+    /// How long a piece may take: one that hangs is left to somebody else.
+    pub patience: Duration,
 }
 
 /// Does what is due in one queue until `stop`.
@@ -131,20 +144,28 @@ where
     F: Future<Output = Done> + Send + 'static,
 {
     let handle = Arc::new(handle);
-    let mut running: JoinSet<(Lease, Done)> = JoinSet::new();
+    let mut running: JoinSet<Done> = JoinSet::new();
+    let mut held: HashMap<Id, Held> = HashMap::new();
     let mut finished: Vec<Lease> = Vec::new();
     let mut changes = log.signal().timers();
     let mut look_at = Instant::now();
+    let mut renew_at = Instant::now();
     // Whether a piece of work is due at another time than was known.
     let mut put_off = false;
     loop {
-        while let Some(ended) = running.try_join_next() {
-            put_off |= settle(&log, ended, &mut finished).await;
+        while let Some(ended) = running.try_join_next_with_id() {
+            put_off |= settle(&log, ended, &mut held, &mut finished).await;
         }
         if std::mem::take(&mut put_off) {
             look_at = Instant::now();
         }
         flush(&log, &mut finished).await;
+        if held.is_empty() {
+            renew_at = Instant::now() + RENEWED_EVERY;
+        } else if renew_at <= Instant::now() {
+            renew(&log, queue, &mut held).await;
+            renew_at = Instant::now() + RENEWED_EVERY;
+        }
         let room = queue.concurrency - running.len();
         // Work that is finished is no reason to look for more, unless there was more than could be taken.
         if room > 0
@@ -158,7 +179,8 @@ where
                     let full = due.len() == room;
                     for (lease, due) in due {
                         let handle = Arc::clone(&handle);
-                        running.spawn(async move { (lease, done(queue.name, handle(due)).await) });
+                        let task = running.spawn(async move { done(queue.name, handle(due)).await });
+                        held.insert(task.id(), Held { lease, since: Instant::now() });
                     }
                     pause = if full {
                         Duration::ZERO
@@ -175,11 +197,12 @@ where
         }
         let room = running.len() < queue.concurrency && !stop.is_cancelled();
         tokio::select! {
-            Some(ended) = running.join_next(), if !running.is_empty() => {
-                put_off = settle(&log, ended, &mut finished).await;
+            Some(ended) = running.join_next_with_id(), if !running.is_empty() => {
+                put_off = settle(&log, ended, &mut held, &mut finished).await;
             }
             changed = changes.changed(), if room => if changed.is_err() { return } else { look_at = Instant::now() },
             () = tokio::time::sleep_until(look_at), if room => {}
+            () = tokio::time::sleep_until(renew_at), if !held.is_empty() => {}
             () = stop.cancelled(), if !stop.is_cancelled() => {}
         }
     }
@@ -200,7 +223,7 @@ async fn take(database: &PgPool, queue: Queue, room: i64) -> Result<Vec<(Lease, 
     )
     .bind(queue.name)
     .bind(room)
-    .bind(queue.lease.as_secs_f64())
+    .bind(HELD_FOR.as_secs_f64())
     .fetch_all(database)
     .await?;
     rows.iter()
@@ -227,12 +250,50 @@ async fn next(database: &PgPool, queue: &str) -> Result<Duration> {
     Ok(seconds.map_or(LOOK_AGAIN, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
 }
 
-type Ended = std::result::Result<(Lease, Done), tokio::task::JoinError>;
+/// Renews the leases of what is under way and has not taken too long. What was set anew or taken up by somebody else
+/// is not touched.
+async fn renew(log: &Log, queue: Queue, held: &mut HashMap<Id, Held>) {
+    let leases = held.values().filter(|held| held.since.elapsed() < queue.patience).map(|held| held.lease);
+    let (ids, until): (Vec<Uuid>, Vec<DateTime<Utc>>) = leases.map(|lease| (lease.id, lease.until)).unzip();
+    let rows = sqlx::query(
+        "update event_store.timers t set due_at = clock_timestamp() + make_interval(secs => $3) \
+         from unnest($1::uuid[], $2::timestamptz[]) as h(id, until) \
+         where t.id = h.id and t.due_at = h.until returning t.id, h.until, t.due_at",
+    )
+    .bind(ids)
+    .bind(until)
+    .bind(HELD_FOR.as_secs_f64())
+    .fetch_all(log.database())
+    .await;
+    let renewed = rows.and_then(|rows| {
+        let renewed = rows.iter().map(|row| {
+            let lease = Lease { id: row.try_get("id")?, until: row.try_get("until")? };
+            Ok((lease, row.try_get("due_at")?))
+        });
+        renewed.collect::<sqlx::Result<HashMap<Lease, DateTime<Utc>>>>()
+    });
+    match renewed {
+        Ok(renewed) => {
+            for held in held.values_mut() {
+                if let Some(until) = renewed.get(&held.lease) {
+                    held.lease.until = *until;
+                }
+            }
+        }
+        Err(error) => tracing::debug!(%error, queue = queue.name, "leases of timers could not be renewed"),
+    }
+}
 
 /// Notes what became of a piece of work; says whether it is to be done again.
-async fn settle(log: &Log, ended: Ended, finished: &mut Vec<Lease>) -> bool {
+async fn settle(
+    log: &Log,
+    ended: std::result::Result<(Id, Done), JoinError>,
+    held: &mut HashMap<Id, Held>,
+    finished: &mut Vec<Lease>,
+) -> bool {
+    let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
     // A piece of work that panicked is taken up again when its lease runs out.
-    let Ok((lease, done)) = ended else { return false };
+    let (Some(Held { lease, .. }), Ok((_, done))) = (held.remove(&task), ended) else { return false };
     let (pause, error) = match done {
         Done::Finished => {
             finished.push(lease);

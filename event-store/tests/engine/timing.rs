@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use event_store::timers::{self, Done, Timer};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +41,7 @@ async fn a_timer_goes_off_when_due_is_tried_again_after_a_failure_and_not_at_all
     let stop = CancellationToken::new();
     let worker = tokio::spawn(timers::work(
         log.clone(),
-        timers::Queue { name: "chores", concurrency: 4, lease: Duration::from_secs(60) },
+        timers::Queue { name: "chores", concurrency: 4, patience: Duration::from_secs(60) },
         {
             let (done, flaky) = (Arc::clone(&done), Arc::clone(&flaky));
             move |due| {
@@ -91,7 +91,7 @@ async fn a_timer_set_anew_while_its_work_is_done_goes_off_again() {
     let stop = CancellationToken::new();
     let worker = tokio::spawn(timers::work(
         log.clone(),
-        timers::Queue { name: "chores", concurrency: 4, lease: Duration::from_secs(60) },
+        timers::Queue { name: "chores", concurrency: 4, patience: Duration::from_secs(60) },
         {
             let log = log.clone();
             move |due| {
@@ -123,4 +123,56 @@ async fn a_timer_set_anew_while_its_work_is_done_goes_off_again() {
         .await
         .expect("counted");
     assert_eq!(left, 0);
+}
+
+/// Longer than a lease holds, and shorter than work may take.
+const TAKEN_UP_WITHIN: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_is_done_once_however_long_it_takes_and_taken_up_soon_after_its_worker_died() {
+    let (_database, log) = log().await;
+    let mut transaction = log.database().begin().await.expect("begins");
+    timers::set(&mut transaction, &[timer("long", None)]).await.expect("set");
+    transaction.commit().await.expect("commits");
+
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let work = |name: &'static str| {
+        let tell = tell.clone();
+        tokio::spawn(timers::work(
+            log.clone(),
+            timers::Queue { name: "chores", concurrency: 4, patience: Duration::from_secs(60) },
+            move |due| {
+                let tell = tell.clone();
+                async move {
+                    tell.send((name, due.attempts)).expect("somebody listens");
+                    std::future::pending::<Done>().await
+                }
+            },
+            CancellationToken::new(),
+        ))
+    };
+    let dying = work("dying");
+    assert_eq!(told.recv().await, Some(("dying", 1)));
+    let heir = work("heir");
+    // The lease moves on, so that nobody else takes it up.
+    let first = due_at(&log, "long").await;
+    let renewed = async {
+        while due_at(&log, "long").await == first {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(TAKEN_UP_WITHIN, renewed).await.expect("the lease is renewed");
+    assert!(told.try_recv().is_err(), "somebody else has taken it up");
+    dying.abort();
+    let next = tokio::time::timeout(TAKEN_UP_WITHIN, told.recv()).await.expect("it is taken up in time");
+    assert_eq!(next, Some(("heir", 2)));
+    heir.abort();
+}
+
+async fn due_at(log: &event_store::Log, name: &str) -> DateTime<Utc> {
+    sqlx::query_scalar("select due_at from event_store.timers where id = $1")
+        .bind(timer(name, None).id)
+        .fetch_one(log.database())
+        .await
+        .expect("it is there")
 }

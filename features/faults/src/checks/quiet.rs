@@ -11,11 +11,6 @@ use crate::postgres::Postgres;
 
 /// How long it may take from the end of the last fault. Orders that are not paid expire within it.
 const QUIET_WITHIN: Duration = Duration::from_secs(30);
-/// How much longer letters may take: one that was under way when its worker died is taken up when its lease of a
-/// minute is over, as a slow mail server may take so long.
-const LETTERS_WITHIN: Duration = Duration::from_secs(75);
-/// The queue of letters.
-const LETTERS: &str = "notices";
 /// The pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -29,20 +24,18 @@ pub async fn settle(postgres: &Postgres) -> Result<std::result::Result<Duration,
     loop {
         let open = open(postgres).await?;
         let elapsed = started.elapsed();
-        let within = if open.iter().all(|(letters, _)| *letters) { LETTERS_WITHIN } else { QUIET_WITHIN };
         if open.is_empty() {
             return Ok(Ok(elapsed));
         }
-        if elapsed > within {
-            let open: Vec<String> = open.into_iter().map(|(_, what)| what).collect();
-            return Ok(Err(format!("after {within:?} there is still {}", open.join("; "))));
+        if elapsed > QUIET_WITHIN {
+            return Ok(Err(format!("after {QUIET_WITHIN:?} there is still {}", open.join("; "))));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-/// What is still to be done, and whether it is about letters alone.
-async fn open(postgres: &Postgres) -> Result<Vec<(bool, String)>> {
+/// What is still to be done.
+async fn open(postgres: &Postgres) -> Result<Vec<String>> {
     let mut open = Vec::new();
     let mut ends: HashMap<(String, i16), i64> = HashMap::new();
     let mut connections = Vec::new();
@@ -67,7 +60,7 @@ async fn open(postgres: &Postgres) -> Result<Vec<(bool, String)>> {
                 .fetch_optional(&mut connection)
                 .await?;
         if relayed.unwrap_or(0) < head {
-            open.push((false, format!("{service} is published to {relayed:?} of {head}")));
+            open.push(format!("{service} is published to {relayed:?} of {head}"));
         }
         let rows = sqlx::query(
             "select subscription, source, partition, position from event_store.checkpoints \
@@ -81,10 +74,7 @@ async fn open(postgres: &Postgres) -> Result<Vec<(bool, String)>> {
             let (partition, position): (i16, i64) = (row.try_get("partition")?, row.try_get("position")?);
             let end = ends.get(&(source.clone(), partition)).copied().unwrap_or(0);
             if position < end {
-                open.push((
-                    false,
-                    format!("{subscription} has read {source}/{partition} to {position} of {end}"),
-                ));
+                open.push(format!("{subscription} has read {source}/{partition} to {position} of {end}"));
             }
         }
         let rows = sqlx::query(
@@ -96,7 +86,7 @@ async fn open(postgres: &Postgres) -> Result<Vec<(bool, String)>> {
         for row in rows {
             let (queue, count): (String, i64) = (row.try_get("queue")?, row.try_get("count")?);
             let error: Option<String> = row.try_get("last_error")?;
-            open.push((queue == LETTERS, format!("{service} has {count} timers of {queue} ({error:?})")));
+            open.push(format!("{service} has {count} timers of {queue} ({error:?})"));
         }
     }
     Ok(open)
