@@ -10,6 +10,8 @@ use embedded::testing::RealKafka;
 use features::topics;
 use tokio::sync::Mutex;
 
+/// How many requests of a kind are refused: more than come until it is lifted.
+const REFUSED_REQUESTS: usize = 20_000;
 /// What a broker answers when it refuses: it is not the leader, it has too few copies, it was too slow, and it
 /// closes the connection.
 const REFUSALS: [RDKafkaRespErr; 4] = [
@@ -95,9 +97,14 @@ impl Broker {
         Ok(())
     }
 
-    /// Refuses the next requests that store or fetch records, if it can be told to.
-    pub async fn refuse(&self, times: usize) {
-        let errors: Vec<RDKafkaRespErr> = REFUSALS.into_iter().cycle().take(times).collect();
+    /// Refuses all requests that store or fetch records, if it can be told to.
+    ///
+    /// It must be all of them, and connections must be cut before this is lifted. librdkafka's broker does not look
+    /// at the sequence numbers of an idempotent producer: of two requests under way it would store the second though
+    /// it had refused the first, which Kafka never does, and from which the producer concludes that the first is
+    /// stored as well.
+    pub async fn refuse(&self) {
+        let errors: Vec<RDKafkaRespErr> = REFUSALS.into_iter().cycle().take(REFUSED_REQUESTS).collect();
         if let Kind::Embedded(broker) = &*self.0.lock().await {
             broker.request_errors(RDKafkaApiKey::Produce, &errors);
             broker.request_errors(RDKafkaApiKey::Fetch, &errors);

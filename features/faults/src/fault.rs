@@ -25,7 +25,7 @@ pub enum Fault {
     BrokerDown,
     /// The broker loses all records and topics.
     BrokerEmptied,
-    /// The broker refuses requests.
+    /// The broker refuses all requests for records, to store or to give them.
     BrokerErrors,
     /// The connection to the broker is cut when records are stored and before the answer arrives.
     ProduceCut,

@@ -1,7 +1,7 @@
 //! Breaks what the schedule says when it says so, and lifts it again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use features::databases::SERVICES;
@@ -20,8 +20,10 @@ use crate::world::World;
 
 /// How much later everything comes on a slow link, at least and at most, in milliseconds.
 const SLOW_MS: (u64, u64) = (20, 400);
-/// How many requests a broker refuses at once, at most.
-const REFUSED_REQUESTS: u64 = 40;
+/// The pause before a trap that may be sprung is set again.
+const SET_AGAIN: Duration = Duration::from_millis(250);
+/// How long a broker that refused may go on with requests of connections that are cut.
+const LATE: Duration = Duration::from_millis(300);
 
 /// Carries out a schedule. Faults overlap as they will; each is lifted before this ends.
 ///
@@ -77,9 +79,16 @@ async fn break_and_mend(world: &World, step: &Step) -> Result<()> {
         }
         Fault::BrokerEmptied => world.empty_broker(step.lasting).await,
         Fault::BrokerErrors => {
-            world.broker.refuse(usize::try_from(detail % REFUSED_REQUESTS).unwrap_or(1)).await;
+            world.broker.refuse().await;
             tokio::time::sleep(step.lasting).await;
+            for mart in &world.marts {
+                mart.to_broker.set(Condition::Cut);
+            }
+            tokio::time::sleep(LATE).await;
             world.broker.accept().await;
+            for mart in &world.marts {
+                mart.to_broker.set(Condition::Open);
+            }
             Ok(())
         }
         Fault::LinkDelay => {
@@ -136,10 +145,13 @@ async fn afflict(link: &Link, condition: Condition, lasting: Duration) -> Result
     Ok(())
 }
 
-/// Sets the trap between an effect and its answer.
+/// Sets the trap between an effect and its answer, again and again: one connection after the other is caught.
 async fn spring(link: &Link, lasting: Duration) -> Result<()> {
-    link.arm(true);
-    tokio::time::sleep(lasting).await;
+    let until = Instant::now() + lasting;
+    while Instant::now() < until {
+        link.arm(true);
+        tokio::time::sleep(SET_AGAIN).await;
+    }
     link.arm(false);
     Ok(())
 }

@@ -26,16 +26,13 @@ pub struct Defect {
 pub const DEFECTS: [Defect; 8] = [
     Defect { name: "defect-relay-marks-before-ack", faults: &[Fault::BrokerDown, Fault::Kill] },
     Defect { name: "defect-projector-skips-dedup", faults: &[Fault::Repeat] },
-    Defect {
-        name: "defect-projector-checkpoint-apart",
-        faults: &[Fault::CommitCut, Fault::BackendEnd, Fault::Kill],
-    },
+    Defect { name: "defect-projector-checkpoint-apart", faults: &[Fault::CommitCut] },
     Defect {
         name: "defect-reservation-ignores-version",
         faults: &[Fault::Pause, Fault::Kill, Fault::LinkStall],
     },
     Defect { name: "defect-gateway-new-key", faults: &[Fault::GatewaySilent] },
-    Defect { name: "defect-idempotency-row-apart", faults: &[Fault::CommitCut, Fault::BackendEnd] },
+    Defect { name: "defect-idempotency-row-apart", faults: &[Fault::CommitCut] },
     Defect { name: "defect-poison-swallowed", faults: &[Fault::Poison] },
     Defect { name: "defect-cancellation-forgets-release", faults: &[Fault::LinkDelay] },
 ];
