@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use crate::link::Link;
 use crate::troubles::Troubles;
 
-/// How long a process may take to be ready when nothing is broken.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a process may take to be ready: long, as others may break and be started on a slow machine meanwhile.
+const READY_WITHIN: Duration = Duration::from_secs(180);
 /// The pause before a process that ended is started again, as whoever runs it would.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How every process begins its ready line.
