@@ -55,16 +55,16 @@ impl Lane {
     /// Asks until there is an answer, whatever becomes of the mart meanwhile. Every request here is one that may
     /// be sent again.
     pub(crate) async fn ask(&mut self, call: impl Fn(&Client) -> Call) -> Reply {
-        let deadline = tokio::time::Instant::now() + WITHIN;
-        loop {
+        eventually(WITHIN, async || {
             let told = match call(&self.customer()).send().await {
-                Ok(reply) if reply.status < 500 => return reply,
+                Ok(reply) if reply.status < 500 => return Ok(reply),
                 Ok(reply) => reply.to_string(),
                 Err(error) => error.to_string(),
             };
-            assert!(tokio::time::Instant::now() < deadline, "still no answer: {told}");
             self.mart.revive().await;
-        }
+            Err(told)
+        })
+        .await
     }
 
     /// Looks until `look` is content with the answer; whatever it says instead is told at last.
