@@ -95,6 +95,7 @@ pub mod running;
 pub mod server;
 pub mod service;
 pub mod services;
+pub mod stop_signals;
 pub mod telemetry;
 pub mod text;
 pub mod tls;

@@ -180,18 +180,6 @@ async fn is_up(broker: &Broker) -> bool {
     tokio::time::timeout(BROKER_PATIENCE, broker.is_up()).await.unwrap_or(false)
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-///
-/// # Errors
-/// When the signals cannot be listened to.
-pub async fn asked_to_stop() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
-    }
-}
-
 /// The address of a listening socket, as one would type it.
 pub fn address_of(listener: &TcpListener, fallback: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(fallback)

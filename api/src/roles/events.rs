@@ -12,6 +12,7 @@ use crate::cli::{EventFilter, EventsCommand};
 use crate::config::Selection;
 use crate::open;
 use crate::roles::maintain::Maintenance;
+use crate::stop_signals::{NO_SIGNALS, StopSignals};
 
 /// How many events are read at once.
 const CHUNK_EVENTS: i64 = 1_000;
@@ -85,12 +86,13 @@ async fn follow(filter: &EventFilter) -> anyhow::Result<()> {
             seen.insert(index, head);
         }
     }
+    let mut asked_to_stop = StopSignals::listen().context(NO_SIGNALS)?;
     eprintln!("following {} on {}; Ctrl-C ends", names.join(", "), broker.config().bootstrap_servers);
     let reader = projections::event::reader();
     loop {
         let record = tokio::select! {
             record = inbox.recv() => record,
-            result = crate::process::asked_to_stop() => { result?; None }
+            () = asked_to_stop.received() => None,
         };
         let Some((index, record)) = record else { break };
         if seen.get(&index).is_some_and(|head| record.position <= *head) {

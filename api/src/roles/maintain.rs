@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{ParkedCommand, ReplayOptions, VerifyOptions};
 use crate::config::{Selection, Service, StorageOptions};
 use crate::running::Databases;
+use crate::stop_signals::{NO_SIGNALS, StopSignals};
 use crate::{keys, open, work};
 
 /// How often progress is printed when it does not go to a terminal.
@@ -80,7 +81,7 @@ pub async fn replay(options: ReplayOptions) -> anyhow::Result<()> {
         to: options.to.as_deref().map(until).transpose()?,
         drop_old: options.drop_old,
     };
-    let stop = stop_on_ctrl_c();
+    let stop = stop_on_ctrl_c()?;
     let mut different = 0;
     for name in &names {
         different += usize::from(!rebuild_one(&maintenance, name, &rebuild, &stop).await?);
@@ -100,7 +101,7 @@ pub async fn verify(options: VerifyOptions) -> anyhow::Result<()> {
     let maintenance = Maintenance::begin(&options.storage, &Service::ALL).await?;
     open::migrate(&maintenance.sources.logs).await?;
     let rebuild = Options { verify: true, ..Options::default() };
-    let stop = stop_on_ctrl_c();
+    let stop = stop_on_ctrl_c()?;
     let (mut checked, mut different) = (0, Vec::new());
     for service in Selection::services(&options.services) {
         for name in registry::names(service.name()) {
@@ -165,15 +166,15 @@ fn until(text: &str) -> anyhow::Result<Until> {
     Ok(Until::Time(time))
 }
 
-fn stop_on_ctrl_c() -> CancellationToken {
+fn stop_on_ctrl_c() -> anyhow::Result<CancellationToken> {
+    let mut asked_to_stop = StopSignals::listen().context(NO_SIGNALS)?;
     let stop = CancellationToken::new();
     let token = stop.clone();
     tokio::spawn(async move {
-        if crate::process::asked_to_stop().await.is_ok() {
-            token.cancel();
-        }
+        asked_to_stop.received().await;
+        token.cancel();
     });
-    stop
+    Ok(stop)
 }
 
 /// A bar on a terminal, plain lines elsewhere.

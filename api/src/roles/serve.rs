@@ -19,6 +19,7 @@ use crate::process::{self, Process};
 use crate::running::Databases;
 use crate::server::ServerError;
 use crate::services::UsersService;
+use crate::stop_signals::{NO_SIGNALS, StopSignals};
 use crate::{keys, server, telemetry};
 
 /// Serves the HTTP and gRPC interface of some services.
@@ -35,8 +36,8 @@ pub async fn serve(options: RoleOptions) -> anyhow::Result<()> {
         grpc(&mut process, address, users, &options.listen).await?;
     }
     process.serve(listener, &services, &opened.sources, &options.listen);
-    println!("Online Mart serves {} on http://{address}", names(&opened.wanted));
-    opened.run(process).await
+    let ready = format!("Online Mart serves {} on http://{address}", names(&opened.wanted));
+    opened.run(process, &ready).await
 }
 
 /// Relays, process managers, timers, gateway and mail calls of some services.
@@ -50,8 +51,8 @@ pub async fn work(options: RoleOptions) -> anyhow::Result<()> {
     let mut process = Process::default();
     process.work(&services, &opened.wanted, &opened.sources);
     let state = process.tell_state(listener, &opened.sources, &options.listen);
-    println!("Online Mart works for {}{}", names(&opened.wanted), told_at(state));
-    opened.run(process).await
+    let ready = format!("Online Mart works for {}{}", names(&opened.wanted), told_at(state));
+    opened.run(process, &ready).await
 }
 
 /// Keeps the read models of some services.
@@ -64,8 +65,8 @@ pub async fn project(options: RoleOptions) -> anyhow::Result<()> {
     let mut process = Process::default();
     process.project(&opened.wanted, &opened.sources);
     let state = process.tell_state(listener, &opened.sources, &options.listen);
-    println!("Online Mart projects {}{}", names(&opened.wanted), told_at(state));
-    opened.run(process).await
+    let ready = format!("Online Mart projects {}{}", names(&opened.wanted), told_at(state));
+    opened.run(process, &ready).await
 }
 
 /// Serves gRPC for the users service.
@@ -143,8 +144,11 @@ impl Opened {
         open::services(&opening, &self.wanted)
     }
 
-    async fn run(self, process: Process) -> anyhow::Result<()> {
-        process::asked_to_stop().await.context("signals cannot be listened to")?;
+    /// Says that the process is ready, and runs it until it is asked to stop.
+    async fn run(self, process: Process, ready: &str) -> anyhow::Result<()> {
+        let mut asked_to_stop = StopSignals::listen().context(NO_SIGNALS)?;
+        println!("{ready}");
+        asked_to_stop.received().await;
         tracing::info!("stopping");
         process.stop().await;
         drop(self.sources);

@@ -14,6 +14,7 @@ use crate::config::{BrokerOptions, Service};
 use crate::open::{self, Opening, Services};
 use crate::process::{self, Process};
 use crate::running::Running;
+use crate::stop_signals::{NO_SIGNALS, StopSignals};
 use crate::{demo, keys, server, telemetry};
 
 /// How long the demo data may take to be found.
@@ -77,6 +78,7 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
     }
     process.serve(listener, &services, &sources, &options.listen);
 
+    let mut asked_to_stop = StopSignals::listen().context(NO_SIGNALS)?;
     println!(
         "Online Mart is ready on http://{address} (docs http://{address}/docs, kafka {bootstrap}); log in as \
          {} (admin) or {} (customer), password {}",
@@ -84,7 +86,7 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
         demo::CUSTOMER_EMAIL,
         demo::PASSWORD
     );
-    process::asked_to_stop().await.context("signals cannot be listened to")?;
+    asked_to_stop.received().await;
     tracing::info!("stopping");
     process.stop().await;
     Running::end(&folder);
