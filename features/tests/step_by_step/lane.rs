@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use crate::places::Place;
 
-/// How long anything may take: a message that a dead process had in hand is taken up again after 60 s.
-pub(crate) const WITHIN: Duration = Duration::from_secs(100);
+/// How long anything may take on a busy machine: a message that a dead process had in hand is taken up again after
+/// 10 s.
+pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 
 /// A mart, its customer, and what this customer must have got by mail.
 #[derive(Debug)]

@@ -59,8 +59,7 @@ pub(crate) fn places() -> Vec<Place> {
         at(format!("process-before-checkpoint/{process}"), 0);
         at(format!("process-before-checkpoint/{process}"), 1);
     }
-    // What a dead process had in hand is taken up again after a minute. These three follow each other, so that no
-    // share has two of them. The gateway is asked for the promise, and then for the money.
+    // The gateway is asked for the promise, and then for the money.
     at("gateway-answered/simulated".to_owned(), 0);
     at("gateway-answered/simulated".to_owned(), 1);
     at("message-sent/email".to_owned(), 0);
