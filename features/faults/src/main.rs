@@ -164,7 +164,7 @@ async fn selftest(options: &SelftestOptions) -> Result<bool> {
     }
     println!();
     for Found { defect, by, after } in &found {
-        let by = by.as_deref().unwrap_or("NOT FOUND");
+        let by = by.as_deref().and_then(|by| by.lines().next()).unwrap_or("NOT FOUND");
         println!("{:<40} {:>4} s  {by}", defect.name, after.as_secs());
     }
     Ok(found.iter().all(|found| found.by.is_some()))
