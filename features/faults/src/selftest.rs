@@ -32,7 +32,7 @@ pub const DEFECTS: [Defect; 8] = [
         faults: &[Fault::Pause, Fault::Kill, Fault::LinkStall],
     },
     Defect { name: "defect-gateway-new-key", faults: &[Fault::GatewaySilent] },
-    Defect { name: "defect-idempotency-row-apart", faults: &[Fault::CommitCut] },
+    Defect { name: "defect-idempotency-row-apart", faults: &[Fault::CommitCut, Fault::BackendEnd] },
     Defect { name: "defect-poison-swallowed", faults: &[Fault::Poison] },
     Defect { name: "defect-cancellation-forgets-release", faults: &[Fault::LinkDelay] },
 ];
