@@ -8,6 +8,12 @@
 -- per command. Outcomes: 0 appended, 1 duplicate (with what the first one left), 2 conflict,
 -- 3 claim taken (with its scope).
 --
+-- The caller rests on an event it has seen at a position, if on any: when the log does not hold this very event,
+-- because it was taken back to an earlier state, nothing is written and no row comes back.
+--
+-- Nothing is notified here: a commit that notifies holds one lock of the whole server until it is flushed, and
+-- the logs of all services would commit one after the other.
+--
 -- Payloads come as json, not as text to be cast: so they are parsed with the arguments, before the lock.
 --
 -- It is a function of several statements because a single statement's snapshot would be older than
@@ -18,7 +24,8 @@ create function event_store.append(
     c_answer text[], c_derived boolean[],
     e_command integer[], e_sequence bigint[], e_type text[], e_version text[], e_payload json[],
     e_metadata json[], e_partition smallint[],
-    k_command integer[], k_scope text[], k_key bytea[], k_take boolean[]
+    k_command integer[], k_scope text[], k_key bytea[], k_take boolean[],
+    seen_position bigint, seen_at timestamptz
 ) returns table (
     ordinal integer, outcome smallint, head bigint, recorded timestamptz,
     first_type text, first_aggregate text, first_sequence bigint, first_position bigint,
@@ -41,6 +48,12 @@ begin
         raise exception 'append needs read committed isolation';
     end if;
     perform pg_advisory_xact_lock(event_store.log_lock());
+    if seen_position is not null then
+        perform from event_store.events e where e.position = seen_position and e.recorded_at = seen_at;
+        if not found then
+            return;
+        end if;
+    end if;
     select coalesce(max(e.position), 0) into v_head from event_store.events e;
     v_now := clock_timestamp();
 
@@ -99,9 +112,6 @@ begin
                                                refused, answer, derived, ordinal)) c
                 where c.command is not null and not (c.refused and c.answer is null);
             end if;
-            if cardinality(e_command) > 0 then
-                perform pg_notify('mart_log', (v_head + cardinality(e_command))::text);
-            end if;
             return query select 0, 0::smallint, v_head, v_now, null::text, null::text, null::bigint, null::bigint,
                 null::boolean, null::bytea, null::text, null::text;
             return;
@@ -137,7 +147,6 @@ $$
 declare
     v_outcome smallint[];
     v_scope   text[];
-    v_inserted bigint;
 begin
     with c as (
         select * from unnest(c_type, c_aggregate, c_expected, c_events, c_command)
@@ -201,7 +210,6 @@ begin
     from unnest(e_command, e_sequence, e_type, e_version, e_payload, e_metadata, e_partition)
         with ordinality as e(command, sequence, type, version, payload, metadata, partition, ordinal)
     where v_outcome[e.command] = 0;
-    get diagnostics v_inserted = row_count;
 
     delete from event_store.claims k
     using unnest(k_command, k_scope, k_key, k_take) as r(command, scope, key, take)
@@ -222,10 +230,6 @@ begin
                                    refused, answer, derived, ordinal)
           where v_outcome[c.ordinal] = 0) c
     where c.command is not null and not (c.refused and c.answer is null);
-
-    if v_inserted > 0 then
-        perform pg_notify('mart_log', (v_head + v_inserted)::text);
-    end if;
 
     return query
         select c.ordinal::integer, v_outcome[c.ordinal], v_head, v_now,

@@ -107,11 +107,8 @@ pub enum Outcome {
     },
 }
 
-/// The function takes its first argument from the row that stands for the log's holding what was seen: without
-/// that row it is not called.
-const APPEND: &str = "select a.* from (select $1::text[] as types where event_store.holds($22, $23)) held, \
-                      lateral event_store.append(held.types, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-                      $14, $15, $16, $17, $18, $19, $20, $21) a";
+const APPEND: &str = "select * from event_store.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+                      $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
 
 /// JSON that is text already, bound as PostgreSQL's `json`.
 struct JsonText<'a>(&'a str);

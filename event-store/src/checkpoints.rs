@@ -51,6 +51,9 @@ pub async fn load(database: &PgPool, subscription: &str, source: &str, start: i6
 /// Moves checkpoints, and tells of it when the transaction commits. Says whether all of them were where they were
 /// thought to be; if not, the caller must roll back its effects.
 ///
+/// The commit is not flushed: after a crash of the server the effects are gone together with the checkpoint, and are
+/// repeated. A flush would be dear, because a commit that notifies holds one lock of the whole server meanwhile.
+///
 /// # Errors
 /// When the database is unreachable.
 pub async fn step(
@@ -70,7 +73,7 @@ pub async fn step(
              from unnest($3::smallint[], $4::bigint[], $5::bigint[]) as s(partition, since, upto) \
              where c.subscription = $1 and c.source = $2 and c.partition = s.partition and c.position = s.since \
              returning c.partition \
-         ) select count(*), pg_notify($6, $7) from moved",
+         ) select count(*), pg_notify($6, $7), set_config('synchronous_commit', 'off', true) from moved",
     )
     .bind(subscription)
     .bind(source)

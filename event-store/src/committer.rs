@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::announcer::Announcer;
 use crate::append::{Append, Outcome, append};
 use crate::memory::{Memory, Seen};
 use crate::signal::Signal;
@@ -49,7 +50,8 @@ pub struct Committer {
 impl Committer {
     pub(crate) fn start(options: PgConnectOptions, signal: Signal, memory: Arc<Memory>) -> Self {
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
-        tokio::spawn(Coordinator { options, signal, memory, groups, idle: Vec::new() }.run());
+        let announcer = Arc::new(Announcer::start(signal.source(), options.clone()));
+        tokio::spawn(Coordinator { options, signal, announcer, memory, groups, idle: Vec::new() }.run());
         Self { queue }
     }
 
@@ -69,6 +71,7 @@ impl Committer {
 struct Coordinator {
     options: PgConnectOptions,
     signal: Signal,
+    announcer: Arc<Announcer>,
     memory: Arc<Memory>,
     groups: mpsc::Receiver<Group>,
     idle: Vec<PgConnection>,
@@ -99,7 +102,8 @@ impl Coordinator {
             }
             let connection = self.idle.pop();
             let (signal, memory) = (self.signal.clone(), Arc::clone(&self.memory));
-            in_flight.spawn(commit(self.options.clone(), connection, batch, signal, memory));
+            let announcer = Arc::clone(&self.announcer);
+            in_flight.spawn(commit(self.options.clone(), connection, batch, signal, announcer, memory));
         }
     }
 
@@ -128,6 +132,7 @@ async fn commit(
     connection: Option<PgConnection>,
     batch: Vec<Group>,
     signal: Signal,
+    announcer: Arc<Announcer>,
     memory: Arc<Memory>,
 ) -> Option<PgConnection> {
     let reused = connection.is_some();
@@ -164,6 +169,7 @@ async fn commit(
             });
             if let Some(last) = outcomes.iter().filter_map(Outcome::last).max() {
                 signal.committed(last.0);
+                announcer.committed(last.0);
                 memory.saw(life, last);
             }
             let mut outcomes = outcomes.into_iter();

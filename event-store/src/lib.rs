@@ -31,6 +31,7 @@ pub mod snapshots;
 pub mod subscription;
 pub mod timers;
 
+mod announcer;
 mod error;
 mod memory;
 mod points;

@@ -35,9 +35,9 @@ const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
     ),
     (
         5,
-        "holds",
-        include_str!("../migrations/0005_holds.up.sql"),
-        include_str!("../migrations/0005_holds.down.sql"),
+        "streams",
+        include_str!("../migrations/0005_streams.up.sql"),
+        include_str!("../migrations/0005_streams.down.sql"),
     ),
 ];
 

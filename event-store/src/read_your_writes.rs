@@ -79,6 +79,7 @@ async fn reached(
 
 async fn look(home: &Log, subscription: &str, source: &str) -> Result<()> {
     use sqlx::Row;
+    let life = home.signal().life();
     let rows = sqlx::query(
         "select partition, position from event_store.checkpoints \
          where subscription = $1 and source = $2 order by partition",
@@ -89,6 +90,6 @@ async fn look(home: &Log, subscription: &str, source: &str) -> Result<()> {
     .await?;
     let found = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     let found: Vec<(i16, i64)> = found.collect::<Result<_>>()?;
-    home.signal().progressed(subscription, source, &found);
+    home.signal().progressed(life, subscription, source, &found);
     Ok(())
 }

@@ -294,14 +294,17 @@ impl Progress {
 
     /// Stores progress; says whether this relay is still the one in office.
     async fn store(&mut self, log: &Log) -> Result<bool> {
-        let moved =
-            sqlx::query("update event_store.relay set position = $3 where source = $1 and position = $2")
-                .bind(&self.source)
-                .bind(self.stored)
-                .bind(self.acknowledged)
-                .execute(log.database())
-                .await?
-                .rows_affected();
+        // Not flushed: what was noted and is lost in a crash of the server is sent again.
+        let moved: i64 = sqlx::query_scalar(
+            "with moved as ( \
+                 update event_store.relay set position = $3 where source = $1 and position = $2 returning position \
+             ) select count(*), set_config('synchronous_commit', 'off', true) from moved",
+        )
+        .bind(&self.source)
+        .bind(self.stored)
+        .bind(self.acknowledged)
+        .fetch_one(log.database())
+        .await?;
         self.stored = self.acknowledged;
         Ok(moved == 1)
     }

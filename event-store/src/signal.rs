@@ -4,18 +4,20 @@
 //! millisecond of the commit; where none comes, a slow poll finds what was missed.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{PARTITIONS, Result};
 
-/// How long the listener waits for a notification before it looks for itself.
-const POLL: Duration = Duration::from_secs(2);
+/// How often the listener looks for the head itself: a process that died right after its commit has told nobody.
+const POLL: Duration = Duration::from_secs(1);
 /// How long it waits before it tries to connect again.
 const RECONNECT: Duration = Duration::from_millis(250);
 
@@ -25,7 +27,7 @@ pub(crate) const PROGRESS_CHANNEL: &str = "mart_progress";
 pub(crate) const TIMER_CHANNEL: &str = "mart_timers";
 /// The name of the notifications about read models being replaced.
 pub const READ_MODELS_CHANNEL: &str = "mart_read_models";
-const LOG_CHANNEL: &str = "mart_log";
+pub(crate) const LOG_CHANNEL: &str = "mart_log";
 /// A checkpoint that nothing was heard of: it has not reached even the beginning.
 const UNKNOWN: i64 = -1;
 
@@ -66,8 +68,11 @@ impl Progress {
         })
     }
 
-    fn note(&self, source: &str, moved: impl Iterator<Item = (i16, i64)>) {
+    fn note(&self, source: &str, moved: impl Iterator<Item = (i16, i64)>, is_known: impl FnOnce() -> bool) {
         let Ok(mut positions) = self.positions.write() else { return };
+        if !is_known() {
+            return;
+        }
         if !positions.contains_key(source) {
             positions.insert(source.to_owned(), [UNKNOWN; PARTITIONS as usize]);
         }
@@ -83,6 +88,13 @@ impl Progress {
         // has remembered.
         self.told.send_modify(|version| *version += 1);
     }
+
+    fn forget(&self) {
+        if let Ok(mut positions) = self.positions.write() {
+            positions.clear();
+            self.told.send_modify(|version| *version += 1);
+        }
+    }
 }
 
 /// What is known of a database without asking it.
@@ -97,6 +109,8 @@ struct Inner {
     database: PgPool,
     head: watch::Sender<i64>,
     listening: watch::Sender<bool>,
+    /// Counts the times the database was lost: see [`Signal::life`].
+    life: AtomicU64,
     /// By subscription.
     progress: RwLock<HashMap<String, Arc<Progress>>>,
     timers: watch::Sender<u64>,
@@ -117,6 +131,7 @@ impl Signal {
             database,
             head: watch::channel(0).0,
             listening: watch::channel(false).0,
+            life: AtomicU64::new(0),
             progress: RwLock::default(),
             timers: watch::channel(0).0,
             read_models: watch::channel(0).0,
@@ -168,9 +183,15 @@ impl Signal {
         Ok(head)
     }
 
-    /// Tells of checkpoints moved by this process.
-    pub(crate) fn progressed(&self, subscription: &str, source: &str, positions: &[(i16, i64)]) {
-        self.inner.note_progress(subscription, source, positions.iter().copied());
+    /// In which life of the database something is read of it or done to it. Checkpoints move by commits that are
+    /// not flushed, so what was seen of them may be undone when the server crashes, and counts no longer then.
+    pub(crate) fn life(&self) -> u64 {
+        self.inner.life.load(Ordering::Acquire)
+    }
+
+    /// Tells of checkpoints that were moved or seen by this process in a life of the database.
+    pub(crate) fn progressed(&self, life: u64, subscription: &str, source: &str, positions: &[(i16, i64)]) {
+        self.inner.note_progress(life, subscription, source, positions.iter().copied());
     }
 
     /// How far a subscription has come.
@@ -205,8 +226,25 @@ impl Inner {
         })
     }
 
-    fn note_progress(&self, subscription: &str, source: &str, moved: impl Iterator<Item = (i16, i64)>) {
-        self.progress_of(subscription).note(source, moved);
+    fn note_progress(
+        &self,
+        life: u64,
+        subscription: &str,
+        source: &str,
+        moved: impl Iterator<Item = (i16, i64)>,
+    ) {
+        let is_known = || self.life.load(Ordering::Acquire) == life;
+        self.progress_of(subscription).note(source, moved, is_known);
+    }
+
+    /// Ends a life of the database.
+    fn forget(&self) {
+        self.life.fetch_add(1, Ordering::AcqRel);
+        if let Ok(progress) = self.progress.read() {
+            for progress in progress.values() {
+                progress.forget();
+            }
+        }
     }
 
     /// Wakes all who wait for any subscription: what was notified may have been missed.
@@ -247,6 +285,7 @@ async fn listen(inner: Arc<Inner>, options: PgConnectOptions) {
     loop {
         let error = listen_once(&inner, &options).await.err();
         if inner.listening.send_replace(false) {
+            inner.forget();
             let error = error.map(|error| error.to_string()).unwrap_or_default();
             tracing::warn!(source = inner.source, error, "lost the listening connection");
         }
@@ -271,13 +310,18 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
     inner.wake_all();
     inner.timers.send_modify(|version| *version += 1);
     inner.read_models.send_modify(|version| *version += 1);
+    let life = inner.life.load(Ordering::Acquire);
+    let mut looks = tokio::time::interval_at(Instant::now() + POLL, POLL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        match tokio::time::timeout(POLL, listener.try_recv()).await {
-            Ok(Ok(Some(notification))) => inner.note(notification.channel(), notification.payload()),
-            // The connection broke: what was notified meanwhile is lost, so start over by looking.
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => match head_of(&inner.database).await {
+        // A receive that is given up for a look loses nothing: what was read so far stays in the connection.
+        tokio::select! {
+            received = listener.try_recv() => match received? {
+                Some(notification) => inner.note(life, notification.channel(), notification.payload()),
+                // The connection broke: what was notified meanwhile is lost, so start over by looking.
+                None => return Ok(()),
+            },
+            _ = looks.tick() => match head_of(&inner.database).await {
                 Ok(head) => inner.note_head(head),
                 // The database answers, but has not been migrated yet.
                 Err(crate::Error::Database(_)) => {}
@@ -288,7 +332,7 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
 }
 
 impl Inner {
-    fn note(&self, channel: &str, payload: &str) {
+    fn note(&self, life: u64, channel: &str, payload: &str) {
         match channel {
             LOG_CHANNEL => {
                 if let Ok(position) = payload.parse() {
@@ -304,7 +348,7 @@ impl Inner {
                         let (partition, position) = pair.split_once(':')?;
                         Some((partition.parse().ok()?, position.parse().ok()?))
                     });
-                    self.note_progress(subscription, source, positions);
+                    self.note_progress(life, subscription, source, positions);
                 }
             }
             TIMER_CHANNEL => self.timers.send_modify(|version| *version += 1),

@@ -115,13 +115,7 @@ async fn answer<A: Aggregate + Clone>(log: &Log, behaviour: &Behaviour<A>, batch
 
 /// The event that a snapshot was taken at is read too, so that what is remembered of the log reaches as far as
 /// the state does.
-const EVENTS: &str = r"
-    select e.position, e.partition, e.aggregate_type, e.aggregate_id, e.sequence, e.event_type, e.event_version,
-           e.payload::text as payload, e.metadata::text as metadata, e.recorded_at
-    from unnest($2::text[], $3::bigint[]) as wanted(aggregate_id, after)
-    join event_store.events e
-      on e.aggregate_type = $1 and e.aggregate_id = wanted.aggregate_id and e.sequence >= wanted.after
-    order by e.aggregate_id, e.sequence";
+const EVENTS: &str = "select * from event_store.streams($1, $2, $3)";
 
 async fn load_many<A: Aggregate>(
     log: &Log,

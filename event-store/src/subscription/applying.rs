@@ -48,6 +48,7 @@ impl Applier {
         batch: Batch,
     ) -> Result<bool> {
         if !batch.steps.is_empty() {
+            let life = subscription.home.signal().life();
             let delayed = batch.events.iter().any(|event| self.waiting.contains(&stream(event)));
             let applied = if delayed {
                 Err(ApplyError::Event(String::new()))
@@ -66,7 +67,7 @@ impl Applier {
                 }
             }
             let reached: Vec<(i16, i64)> = batch.steps.iter().map(|step| (step.partition, step.to)).collect();
-            subscription.home.signal().progressed(&subscription.name, &cursor.source, &reached);
+            subscription.home.signal().progressed(life, &subscription.name, &cursor.source, &reached);
             metrics::counter!("mart_events_applied_total", "subscription" => subscription.name.clone())
                 .increment(batch.events.len() as u64);
         }

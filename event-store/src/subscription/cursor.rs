@@ -50,11 +50,12 @@ pub(super) struct Batch {
 impl Cursor {
     pub(super) async fn load(subscription: &Subscription, source: &Source, slots: &Slots) -> Result<Self> {
         let name = source.log.source().to_owned();
+        let life = subscription.home.signal().life();
         let mut positions =
             checkpoints::load(subscription.home.database(), &subscription.name, &name, 0).await?;
         let reached: Vec<(i16, i64)> =
             positions.iter().map(|(partition, position)| (*partition, *position)).collect();
-        subscription.home.signal().progressed(&subscription.name, &name, &reached);
+        subscription.home.signal().progressed(life, &subscription.name, &name, &reached);
         positions.retain(|partition, _| slots.contains(partition));
         source.log.signal().refresh().await?;
         Ok(Self {

@@ -1,1 +1,0 @@
-drop function event_store.holds(bigint, timestamptz);

@@ -1,0 +1,1 @@
+drop function event_store.streams(text, text[], bigint[]);
