@@ -285,6 +285,19 @@ where
         self.inner.loader.load(aggregate_id).await
     }
 
+    /// The aggregate as this process last saw it, or as its log has it when it does not remember any: for a look
+    /// that need not be the newest, because a command has the last word.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn glance(&self, aggregate_id: &str) -> Result<Loaded<A>> {
+        let remembered = self.inner.cache.peek(aggregate_id);
+        match remembered.filter(|loaded| loaded.life == self.inner.log.memory().life()) {
+            Some(loaded) => Ok(loaded),
+            None => self.load(aggregate_id).await,
+        }
+    }
+
     /// An event of the log as the domain knows it today.
     pub(crate) fn decode(&self, recorded: &crate::Recorded) -> Result<A::Event> {
         loader::decode(recorded, &self.inner.behaviour)

@@ -29,6 +29,14 @@ impl<A> Cache<A> {
         self.shard(id).lock().ok()?.pop(id)
     }
 
+    /// A look that leaves the state where it is.
+    pub(super) fn peek(&self, id: &str) -> Option<Loaded<A>>
+    where
+        A: Clone,
+    {
+        self.shard(id).lock().ok()?.peek(id).cloned()
+    }
+
     pub(super) fn put(&self, id: &str, loaded: Loaded<A>) {
         if let Ok(mut shard) = self.shard(id).lock() {
             shard.put(id.to_owned(), loaded);
