@@ -82,11 +82,21 @@ impl Arrivals {
     {
         let deadline = Instant::now() + limit;
         let seat = self.take_seat(aggregate_id);
+        let mut seen = None;
         loop {
             let woken = seat.woken.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
+            // What this process did itself since the last look it need not read.
+            let remembered =
+                bus.remembered(aggregate_id).filter(|state| seen.is_some_and(|seen| state.version > seen));
+            if let Some(remembered) = remembered
+                && wanted(&remembered.aggregate)
+            {
+                return Ok(remembered);
+            }
             let loaded = bus.load(aggregate_id).await?;
+            seen = Some(loaded.version);
             let left = deadline.saturating_duration_since(Instant::now());
             if wanted(&loaded.aggregate) || left.is_zero() {
                 return Ok(loaded);

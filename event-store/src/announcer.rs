@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use crate::Result;
 use crate::signal::LOG_CHANNEL;
 
+/// How long it lets commits come together.
+const PACE: Duration = Duration::from_millis(2);
 /// How long it pauses after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -50,6 +52,7 @@ async fn run(source: String, options: PgConnectOptions, mut heads: watch::Receiv
             connection = None;
             tokio::time::sleep(PAUSE).await;
         }
+        tokio::time::sleep(PACE).await;
     }
 }
 

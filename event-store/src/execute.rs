@@ -291,11 +291,16 @@ where
     /// # Errors
     /// When the log cannot be read.
     pub async fn glance(&self, aggregate_id: &str) -> Result<Loaded<A>> {
-        let remembered = self.inner.cache.peek(aggregate_id);
-        match remembered.filter(|loaded| loaded.life == self.inner.log.memory().life()) {
-            Some(loaded) => Ok(loaded),
+        match self.remembered(aggregate_id) {
+            Some(remembered) => Ok(remembered),
             None => self.load(aggregate_id).await,
         }
+    }
+
+    /// The aggregate as this process last saw it, if it remembers it.
+    pub fn remembered(&self, aggregate_id: &str) -> Option<Loaded<A>> {
+        let remembered = self.inner.cache.peek(aggregate_id)?;
+        (remembered.life == self.inner.log.memory().life()).then_some(remembered)
     }
 
     /// An event of the log as the domain knows it today.

@@ -17,6 +17,9 @@ use crate::{Result, migrations};
 /// would hold its locks for as long as that is frozen, and with them whoever takes over; so it is cut before the
 /// leases of that process end. Transactions here take milliseconds.
 const IDLE_IN_TRANSACTION: (&str, &str) = ("idle_in_transaction_session_timeout", "5s");
+/// What is read here has an index, and plans are kept: one made while a table is short must not read all of it when
+/// it has grown. Where there is no index, it is read all the same.
+const ALONG_INDEXES: (&str, &str) = ("enable_seqscan", "off");
 
 /// How many connections a log's pool holds at most, beside the committer's two and the listener's one.
 const OWN_CONNECTIONS: u32 = 8;
@@ -74,7 +77,8 @@ impl Log {
 
     fn open_with(source: &str, url: &str, master_key: [u8; 32], connections: u32) -> Result<Self> {
         let options: PgConnectOptions = url.parse()?;
-        let options = options.application_name(&format!("mart-{source}")).options([IDLE_IN_TRANSACTION]);
+        let options =
+            options.application_name(&format!("mart-{source}")).options([IDLE_IN_TRANSACTION, ALONG_INDEXES]);
         let database = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(3))

@@ -105,6 +105,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
     let mut head = log.signal().head();
     let mut next = progress.stored;
     let mut stored_at = Instant::now();
+    let mut looked_at: Option<Instant> = None;
     let mut drained_by = None;
     let mut ahead: Option<JoinHandle<Result<Vec<Recorded>>>> = None;
     let mut unspeakable: Option<Error> = None;
@@ -113,7 +114,8 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
             crash_point!("relay-acknowledged", log.source(), Err(Error::ShuttingDown));
             progress.note(report, broker, &producer)?;
         }
-        if progress.moved() && (stored_at.elapsed() >= STORED_EVERY || progress.acknowledged == next) {
+        let is_last = progress.acknowledged == next && (unspeakable.is_some() || stop.is_cancelled());
+        if progress.moved() && (stored_at.elapsed() >= STORED_EVERY || is_last) {
             if !progress.store(log).await? {
                 return Ok(());
             }
@@ -128,8 +130,10 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
             return Err(error);
         }
         let room = UNACKNOWLEDGED_EVENTS - (next - progress.acknowledged);
-        head.mark_unchanged();
-        let events = if room > 0 && unspeakable.is_none() && !stop.is_cancelled() {
+        let is_behind =
+            *head.borrow_and_update() > next || looked_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN);
+        let events = if room > 0 && is_behind && unspeakable.is_none() && !stop.is_cancelled() {
+            looked_at = Some(Instant::now());
             let chunk = match ahead.take() {
                 Some(chunk) => chunk.await.map_err(|_| Error::ShuttingDown)??,
                 None => Vec::new(),

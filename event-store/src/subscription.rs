@@ -20,6 +20,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Incoming};
@@ -32,6 +33,9 @@ use cursor::Cursor;
 pub use reacting::{Reacting, Reactor, TimerChanges};
 pub use retrying::{Retried, retry_parked};
 
+/// How soon after one batch the next may begin. A single event is applied at once; under load events come together,
+/// because a transaction for each would cost more than the events themselves.
+const PACE: Duration = Duration::from_millis(4);
 /// How long a broker may be silent about events that are in the log.
 const SILENCE: Duration = Duration::from_millis(250);
 /// How many events are applied in one transaction at most.
@@ -255,25 +259,63 @@ impl Subscription {
             cursors.push(Cursor::load(self, source, slots).await?);
         }
         let mut incoming: Vec<(usize, Incoming)> = Vec::with_capacity(BATCH_EVENTS);
+        let mut worked_at: Option<Instant> = None;
         loop {
+            let begun = Instant::now();
             for (index, cursor) in cursors.iter_mut().enumerate() {
                 let records =
                     incoming.extract_if(.., |(source, _)| *source == index).map(|(_, record)| record);
                 let batch = cursor.accept(self, records).await?;
+                if !batch.events.is_empty() {
+                    worked_at = Some(begun);
+                }
                 if !applier.apply(self, cursor, batch).await? {
                     return Ok(());
                 }
                 while cursor.should_look() && !stop.is_cancelled() {
                     let batch = cursor.look(self).await?;
+                    if !batch.events.is_empty() {
+                        worked_at = Some(begun);
+                    }
                     if !applier.apply(self, cursor, batch).await? {
                         return Ok(());
                     }
+                }
+                let is_due = cursor.store_at().is_some_and(|at| at <= Instant::now() || stop.is_cancelled());
+                if is_due && !applier.store(self, cursor).await? {
+                    return Ok(());
                 }
             }
             if stop.is_cancelled() {
                 return Ok(());
             }
             wait(&mut inbox, &mut incoming, &mut cursors, stop).await;
+            if let Some(at) = worked_at {
+                collect(&mut inbox, &mut incoming, at + PACE, stop).await;
+            }
+        }
+    }
+}
+
+/// Collects records until a time, if it is not past: whoever has just worked lets more come together.
+async fn collect(
+    inbox: &mut Option<&mut mpsc::Receiver<(usize, Incoming)>>,
+    incoming: &mut Vec<(usize, Incoming)>,
+    until: Instant,
+    stop: &CancellationToken,
+) {
+    if until <= Instant::now() {
+        return;
+    }
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep_until(until) => {}
+    }
+    if let Some(inbox) = inbox {
+        while incoming.len() < BATCH_EVENTS
+            && let Ok(record) = inbox.try_recv()
+        {
+            incoming.push(record);
         }
     }
 }
@@ -285,7 +327,7 @@ async fn wait(
     cursors: &mut [Cursor],
     stop: &CancellationToken,
 ) {
-    let until = cursors.iter().filter_map(Cursor::look_at).min();
+    let until = cursors.iter().filter_map(Cursor::wake_at).min();
     let heads = futures::future::select_all(cursors.iter_mut().map(|cursor| Box::pin(cursor.head_moved())));
     let arrival = async {
         match inbox {

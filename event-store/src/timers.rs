@@ -214,12 +214,15 @@ async fn done(queue: &str, work: impl Future<Output = Done>) -> Done {
     done
 }
 
+// Neither what is taken nor what is done is flushed: after a crash of the server it is done again, as it is after one
+// of the process.
 async fn take(database: &PgPool, queue: Queue, room: i64) -> Result<Vec<(Lease, Due)>> {
     let rows = sqlx::query(
         "update event_store.timers set due_at = clock_timestamp() + make_interval(secs => $3), attempts = attempts + 1 \
          where id in (select id from event_store.timers where queue = $1 and due_at <= clock_timestamp() \
                       order by due_at limit $2 for update skip locked) \
-         returning id, due_at, command, attempts, clock_timestamp() as now",
+         returning id, due_at, command, attempts, clock_timestamp() as now, \
+                   set_config('synchronous_commit', 'off', true)",
     )
     .bind(queue.name)
     .bind(room)
@@ -329,7 +332,7 @@ async fn flush(log: &Log, finished: &mut Vec<Lease>) {
         finished.iter().map(|lease| (lease.id, lease.until)).unzip();
     let deleted = sqlx::query(
         "delete from event_store.timers t using unnest($1::uuid[], $2::timestamptz[]) as f(id, until) \
-         where t.id = f.id and t.due_at = f.until",
+         where t.id = f.id and t.due_at = f.until returning set_config('synchronous_commit', 'off', true)",
     )
     .bind(ids)
     .bind(leases)

@@ -49,6 +49,12 @@ impl Applier {
     ) -> Result<bool> {
         if !batch.steps.is_empty() {
             let life = subscription.home.signal().life();
+            if batch.events.is_empty() {
+                cursor.pass(&batch.steps);
+                tell(subscription, cursor, life, &batch);
+                cursor.settle(&batch);
+                return Ok(true);
+            }
             let delayed = batch.events.iter().any(|event| self.waiting.contains(&stream(event)));
             let applied = if delayed {
                 Err(ApplyError::Event(String::new()))
@@ -66,12 +72,28 @@ impl Applier {
                     }
                 }
             }
-            let reached: Vec<(i16, i64)> = batch.steps.iter().map(|step| (step.partition, step.to)).collect();
-            subscription.home.signal().progressed(life, &subscription.name, &cursor.source, &reached);
+            cursor.is_stored(&batch.steps);
+            tell(subscription, cursor, life, &batch);
             metrics::counter!("mart_events_applied_total", "subscription" => subscription.name.clone())
                 .increment(batch.events.len() as u64);
         }
         cursor.settle(&batch);
+        Ok(true)
+    }
+
+    /// Stores checkpoints that moved past what was not wanted. Says whether this process is still the owner.
+    pub(super) async fn store(&self, subscription: &Subscription, cursor: &mut Cursor) -> Result<bool> {
+        let steps = cursor.unstored();
+        if !steps.is_empty() {
+            // Should another process have taken some of the partitions, the others move all the same; nothing of
+            // theirs was wanted.
+            let mut connection = subscription.home.database().acquire().await?;
+            let name = &subscription.name;
+            if !checkpoints::step(&mut connection, name, &cursor.source, &steps).await? {
+                return Ok(false);
+            }
+        }
+        cursor.is_stored(&steps);
         Ok(true)
     }
 
@@ -86,11 +108,8 @@ impl Applier {
             if self.stop.is_cancelled() {
                 return Ok(false);
             }
-            let step = Step {
-                partition: event.partition,
-                from: cursor.position(event.partition),
-                to: event.position,
-            };
+            let step =
+                Step { partition: event.partition, from: cursor.stored(event.partition), to: event.position };
             if !self.one(subscription, cursor, event, step, failed_at).await? {
                 return Ok(false);
             }
@@ -100,7 +119,7 @@ impl Applier {
         let rest: Vec<Step> = batch
             .steps
             .iter()
-            .map(|step| Step { from: cursor.position(step.partition), ..*step })
+            .map(|step| Step { from: cursor.stored(step.partition), ..*step })
             .filter(|step| step.from < step.to)
             .collect();
         if rest.is_empty() {
@@ -180,6 +199,11 @@ impl Applier {
     }
 }
 
+fn tell(subscription: &Subscription, cursor: &Cursor, life: u64, batch: &Batch) {
+    let reached: Vec<(i16, i64)> = batch.steps.iter().map(|step| (step.partition, step.to)).collect();
+    subscription.home.signal().progressed(life, &subscription.name, &cursor.source, &reached);
+}
+
 fn stream(event: &Delivered) -> Stream {
     (event.source.clone(), event.aggregate_type.clone(), event.aggregate_id.clone())
 }
@@ -207,12 +231,6 @@ async fn transact(
     events: &[Delivered],
     steps: &[Step],
 ) -> std::result::Result<bool, ApplyError> {
-    if events.is_empty() {
-        // Nothing was wanted, so that there are no effects to commit with: one statement is enough. Should another
-        // process have taken some of the partitions, the others move all the same; nothing of theirs was wanted.
-        let mut connection = subscription.home.database().acquire().await?;
-        return Ok(checkpoints::step(&mut connection, &subscription.name, &cursor.source, steps).await?);
-    }
     subscription.subscriber.prepare(events).await?;
     let mut transaction = subscription.home.database().begin().await?;
     subscription.subscriber.write(events, &mut transaction).await?;

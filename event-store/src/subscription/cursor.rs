@@ -17,6 +17,10 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(1);
 /// From how many positions on a gap is left to the ordinary reading of the log.
 const WIDE_GAP: i64 = 5_000;
 
+/// How long checkpoints that moved past what was not wanted may stay unstored. Others wait that long at most to be
+/// told of them.
+const UNSTORED: Duration = Duration::from_millis(50);
+
 pub(super) struct Cursor {
     pub(super) source: String,
     log: Log,
@@ -32,6 +36,10 @@ pub(super) struct Cursor {
     /// Since when the log is ahead of that.
     ahead_since: Option<Instant>,
     last_arrival: Instant,
+    /// The checkpoints as the database has them. They stay behind `positions` for a moment when nothing was wanted.
+    stored: Positions,
+    /// Since when they stay behind.
+    unstored_since: Option<Instant>,
     /// Whether the log is followed because the broker is silent.
     following: bool,
     /// While the log is followed: a position that was seen there, and when. A broker that brings it soon after is
@@ -64,6 +72,8 @@ impl Cursor {
             aggregates: source.aggregates.clone(),
             personal: source.personal,
             scanned: positions.clone(),
+            stored: positions.clone(),
+            unstored_since: None,
             positions,
             head: source.log.signal().head(),
             verified: -1,
@@ -85,6 +95,21 @@ impl Cursor {
     pub(super) fn look_at(&self) -> Option<Instant> {
         let since = self.ahead_since?;
         Some((since + SILENCE).max(self.last_arrival + SILENCE).min(since + LONGEST_DOUBT))
+    }
+
+    /// When checkpoints that moved past what was not wanted are to be stored.
+    pub(super) fn store_at(&self) -> Option<Instant> {
+        Some(self.unstored_since? + UNSTORED)
+    }
+
+    /// The steps to the checkpoints that are not stored yet.
+    pub(super) fn unstored(&self) -> Vec<Step> {
+        self.steps(|partition| self.positions.get(&partition).copied())
+    }
+
+    /// When something is to be done without an arrival.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.look_at().into_iter().chain(self.store_at()).min()
     }
 
     pub(super) fn should_look(&mut self) -> bool {
@@ -218,12 +243,13 @@ impl Cursor {
         self.batch(events, steps, Some(upto), complete.then_some(head)).await
     }
 
+    /// The steps from what is stored to what is reached.
     fn steps(&self, reached: impl Fn(i16) -> Option<i64>) -> Vec<Step> {
-        self.positions
+        self.stored
             .iter()
             .filter_map(|(partition, from)| {
-                let to = reached(*partition)?;
-                Some(Step { partition: *partition, from: *from, to })
+                let to = reached(*partition).or_else(|| self.positions.get(partition).copied())?;
+                (to != *from).then_some(Step { partition: *partition, from: *from, to })
             })
             .collect()
     }
@@ -261,21 +287,36 @@ impl Cursor {
         Ok(Batch { events, steps, scanned, verified })
     }
 
-    /// Where a partition's checkpoint is.
-    pub(super) fn position(&self, partition: i16) -> i64 {
-        self.positions.get(&partition).copied().unwrap_or_default()
+    /// Where the database has a partition's checkpoint.
+    pub(super) fn stored(&self, partition: i16) -> i64 {
+        self.stored.get(&partition).copied().unwrap_or_default()
     }
 
     /// Notes a checkpoint that was moved ahead of its batch.
     pub(super) fn moved(&mut self, step: Step) {
         self.positions.insert(step.partition, step.to);
+        self.stored.insert(step.partition, step.to);
     }
 
-    /// Notes that a batch is applied.
-    pub(super) fn settle(&mut self, batch: &Batch) {
-        for step in &batch.steps {
+    /// Notes that checkpoints were moved to all that is reached.
+    pub(super) fn is_stored(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.moved(*step);
+        }
+        self.unstored_since = None;
+    }
+
+    /// Notes that nothing of a batch was wanted: there is nothing to be lost, and its checkpoints are stored with
+    /// the next batch, or soon.
+    pub(super) fn pass(&mut self, steps: &[Step]) {
+        for step in steps {
             self.positions.insert(step.partition, step.to);
         }
+        self.unstored_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes how far the log was looked into for a batch that was dealt with.
+    pub(super) fn settle(&mut self, batch: &Batch) {
         if let Some(upto) = batch.scanned {
             for scanned in self.scanned.values_mut() {
                 *scanned = upto.max(*scanned);
