@@ -63,9 +63,13 @@ impl RoundDatabase {
         let ids: Vec<String> = (0..count).map(|_| Uuid::now_v7().to_string()).collect();
         let payload = serde_json::to_string(&ParcelScanned::new(0))?;
         let mut connection = PgConnection::connect(&self.url).await?;
+        // Under the log's lock: what the cell before gave up waiting for may be on its way still.
+        let mut transaction = connection.begin().await?;
+        transaction.execute("select pg_advisory_xact_lock(event_store.log_lock())").await?;
         for statement in [FILL_STOCK, FILL_MART] {
-            sqlx::query(statement).bind(&ids).bind(&payload).bind(events).execute(&mut connection).await?;
+            sqlx::query(statement).bind(&ids).bind(&payload).bind(events).execute(&mut *transaction).await?;
         }
+        transaction.commit().await?;
         Ok(ids)
     }
 
