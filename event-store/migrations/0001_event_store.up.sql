@@ -64,11 +64,13 @@ create table event_store.relay (
     position bigint not null
 );
 
--- A lease names one owner of a piece of work until it expires by the database's clock.
+-- A lease names one owner of a piece of work until it expires by the database's clock, or until the session of its
+-- owner ends: `guard` is an advisory lock that this session holds.
 create table event_store.leases (
     name       text        primary key,
     owner      uuid        not null,
-    expires_at timestamptz not null
+    expires_at timestamptz not null,
+    guard      bigint      not null
 );
 
 create table event_store.parked (
@@ -106,7 +108,8 @@ create table event_store.personal_keys (
 create table event_store.read_models (
     name       text        not null,
     version    text        not null,
-    status     text        not null check (status in ('building', 'live', 'retired')),
+    -- What was rebuilt up to a point in the past is kept until it is dropped.
+    status     text        not null check (status in ('building', 'live', 'retired', 'kept')),
     changed_at timestamptz not null default clock_timestamp(),
     primary key (name, version)
 );

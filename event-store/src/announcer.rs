@@ -11,11 +11,13 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 use tokio::sync::watch;
 
-use crate::Result;
-use crate::signal::LOG_CHANNEL;
+use crate::signal::{LOG_CHANNEL, raise};
+use crate::{Error, Result};
 
 /// How long it lets commits come together.
 const PACE: Duration = Duration::from_millis(2);
+/// How long a notification may take: on a connection that hangs nothing would be told any more.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(3);
 /// How long it pauses after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -34,11 +36,7 @@ impl Announcer {
 
     /// Tells that the log reaches this far, soon.
     pub(crate) fn committed(&self, position: i64) {
-        self.head.send_if_modified(|head| {
-            let moved = position > *head;
-            *head = position.max(*head);
-            moved
-        });
+        raise(&self.head, position);
     }
 }
 
@@ -47,7 +45,9 @@ async fn run(source: String, options: PgConnectOptions, mut heads: watch::Receiv
     let mut connection = None;
     while heads.changed().await.is_ok() {
         let head = *heads.borrow_and_update();
-        if let Err(error) = announce(&options, &mut connection, head).await {
+        let announced =
+            tokio::time::timeout(ANNOUNCED_WITHIN, announce(&options, &mut connection, head)).await;
+        if let Err(error) = announced.unwrap_or(Err(Error::Unavailable(sqlx::Error::PoolTimedOut))) {
             tracing::debug!(%error, source, head, "others will find out by themselves how far the log reaches");
             connection = None;
             tokio::time::sleep(PAUSE).await;

@@ -285,19 +285,8 @@ where
         self.inner.loader.load(aggregate_id).await
     }
 
-    /// The aggregate as this process last saw it, or as its log has it when it does not remember any: for a look
-    /// that need not be the newest, because a command has the last word.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub async fn glance(&self, aggregate_id: &str) -> Result<Loaded<A>> {
-        match self.remembered(aggregate_id) {
-            Some(remembered) => Ok(remembered),
-            None => self.load(aggregate_id).await,
-        }
-    }
-
-    /// The aggregate as this process last saw it, if it remembers it.
+    /// The aggregate as this process last saw it, if it remembers it. Others may have changed it long since, so it
+    /// tells only that something was so once.
     pub fn remembered(&self, aggregate_id: &str) -> Option<Loaded<A>> {
         let remembered = self.inner.cache.peek(aggregate_id)?;
         (remembered.life == self.inner.log.memory().life()).then_some(remembered)

@@ -80,7 +80,7 @@ impl Session {
 struct Lease {
     name: String,
     owner: Uuid,
-    guard: Option<i64>,
+    guard: i64,
     /// Whether the session it names is there.
     guarded: bool,
 }
@@ -256,7 +256,7 @@ impl Inner {
         let leases = leases(&mut session.connection).await?;
         let (guarded, orphaned): (Vec<Lease>, Vec<Lease>) =
             leases.into_iter().partition(|lease| lease.guarded);
-        let dead: Vec<i64> = orphaned.iter().filter_map(|lease| lease.guard).collect();
+        let dead: Vec<i64> = orphaned.iter().map(|lease| lease.guard).collect();
         let living: HashMap<String, Uuid> =
             guarded.into_iter().map(|lease| (lease.name, lease.owner)).collect();
 
@@ -344,7 +344,7 @@ impl Inner {
 /// is free.
 async fn leases(connection: &mut PgConnection) -> Result<Vec<Lease>> {
     let rows = sqlx::query(
-        "select name, owner, guard, guard is null or guard in ( \
+        "select name, owner, guard, guard in ( \
              select classid::bigint << 32 | objid::bigint from pg_locks \
              where locktype = 'advisory' and objsubid = 1 and granted \
                and database = (select oid from pg_database where datname = current_database()) \

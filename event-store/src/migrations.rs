@@ -8,7 +8,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use crate::Result;
 
 /// Version, name, the way up, the way down.
-const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
     (
         1,
         "event store",
@@ -23,21 +23,9 @@ const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
     ),
     (
         3,
-        "lease guards",
-        include_str!("../migrations/0003_lease_guards.up.sql"),
-        include_str!("../migrations/0003_lease_guards.down.sql"),
-    ),
-    (
-        4,
-        "kept read models",
-        include_str!("../migrations/0004_kept_read_models.up.sql"),
-        include_str!("../migrations/0004_kept_read_models.down.sql"),
-    ),
-    (
-        5,
         "streams",
-        include_str!("../migrations/0005_streams.up.sql"),
-        include_str!("../migrations/0005_streams.down.sql"),
+        include_str!("../migrations/0003_streams.up.sql"),
+        include_str!("../migrations/0003_streams.down.sql"),
     ),
 ];
 

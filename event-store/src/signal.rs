@@ -164,13 +164,7 @@ impl Signal {
 
     /// Tells of a commit this process made itself, ahead of the notification.
     pub(crate) fn committed(&self, position: i64) {
-        self.inner.head.send_if_modified(|head| {
-            let moved = position > *head;
-            if moved {
-                *head = position;
-            }
-            moved
-        });
+        raise(&self.inner.head, position);
     }
 
     /// Asks the database for the head and tells everyone.
@@ -255,16 +249,15 @@ impl Inner {
             }
         }
     }
+}
 
-    fn note_head(&self, position: i64) {
-        self.head.send_if_modified(|head| {
-            let moved = position > *head;
-            if moved {
-                *head = position;
-            }
-            moved
-        });
-    }
+/// Notes that a log reaches this far; wakes nobody when that is known already.
+pub(crate) fn raise(head: &watch::Sender<i64>, position: i64) {
+    head.send_if_modified(|head| {
+        let moved = position > *head;
+        *head = position.max(*head);
+        moved
+    });
 }
 
 /// The payload of a progress notification: `subscription source partition:position,…`.
@@ -304,7 +297,7 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
     listener.listen_all([LOG_CHANNEL, PROGRESS_CHANNEL, TIMER_CHANNEL, READ_MODELS_CHANNEL]).await?;
     // The tables may not be there yet: a service may be started before it is migrated.
     if let Ok(head) = head_of(&inner.database).await {
-        inner.note_head(head);
+        raise(&inner.head, head);
     }
     inner.listening.send_replace(true);
     inner.wake_all();
@@ -322,7 +315,7 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
                 None => return Ok(()),
             },
             _ = looks.tick() => match head_of(&inner.database).await {
-                Ok(head) => inner.note_head(head),
+                Ok(head) => raise(&inner.head, head),
                 // The database answers, but has not been migrated yet.
                 Err(crate::Error::Database(_)) => {}
                 Err(error) => return Err(error),
@@ -336,7 +329,7 @@ impl Inner {
         match channel {
             LOG_CHANNEL => {
                 if let Ok(position) = payload.parse() {
-                    self.note_head(position);
+                    raise(&self.head, position);
                 }
             }
             PROGRESS_CHANNEL => {

@@ -218,7 +218,7 @@ async fn check_currency(
 ) -> Result<(), Problem> {
     let offered = orders::offered(service, &[product_id.0]).await?;
     let currency = offered.get(&product_id.0).map(|row| row.currency.as_str());
-    let cart = service.carts.glance(&user_id.to_string()).await.map_err(engine)?.aggregate;
+    let cart = service.carts.load(&user_id.to_string()).await.map_err(engine)?.aggregate;
     let shown = view::show(service, user_id, cart.lines(), 0).await?;
     let priced = shown.items.iter().any(|item| item.unit_price.is_some());
     if priced && currency != Some(shown.currency.as_str()) {

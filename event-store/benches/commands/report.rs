@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use figures::median;
 use serde::Serialize;
 
 use crate::Failure;
@@ -55,7 +56,7 @@ struct StockFigures {
 
 impl Report {
     pub(crate) fn new(options: &Options, machine: String, results: &Results) -> Self {
-        let pgbench = (!results.pgbench.is_empty()).then(|| median(results.pgbench.iter().copied()));
+        let pgbench = (!results.pgbench.is_empty()).then(|| median(&results.pgbench));
         let rows = Row::ALL
             .into_iter()
             .flat_map(|row| LEVELS.map(|in_flight| Line::new(row, in_flight, results)))
@@ -114,7 +115,7 @@ impl Line {
             let ratios: Vec<f64> = (rounds.iter().enumerate())
                 .filter_map(|(round, measured)| Some(measured.per_second / baseline(round)?))
                 .collect();
-            (!ratios.is_empty()).then(|| median(ratios.into_iter()))
+            (!ratios.is_empty()).then(|| median(&ratios))
         };
         let times_stock = times(&stock_of_round);
         let times_pgbench = times(&|round| results.pgbench.get(round).copied());
@@ -252,21 +253,10 @@ impl fmt::Display for Report {
 }
 
 fn medians(rounds: &[Measured]) -> Measured {
+    let middle = |of: fn(&Measured) -> f64| median(&rounds.iter().map(of).collect::<Vec<_>>());
     Measured {
-        per_second: median(rounds.iter().map(|measured| measured.per_second)),
-        p50_ms: median(rounds.iter().map(|measured| measured.p50_ms)),
-        p99_ms: median(rounds.iter().map(|measured| measured.p99_ms)),
-    }
-}
-
-/// The middle value; of an even number of them the mean of the two in the middle.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.get(middle) {
-        None => f64::NAN,
-        Some(upper) if values.len() % 2 == 1 => *upper,
-        Some(upper) => f64::midpoint(values[middle - 1], *upper),
+        per_second: middle(|measured| measured.per_second),
+        p50_ms: middle(|measured| measured.p50_ms),
+        p99_ms: middle(|measured| measured.p99_ms),
     }
 }

@@ -51,34 +51,41 @@ impl Applier {
             let life = subscription.home.signal().life();
             if batch.events.is_empty() {
                 cursor.pass(&batch.steps);
-                tell(subscription, cursor, life, &batch);
-                cursor.settle(&batch);
-                return Ok(true);
+            } else if !self.commit(subscription, cursor, &batch).await? {
+                return Ok(false);
             }
-            let delayed = batch.events.iter().any(|event| self.waiting.contains(&stream(event)));
-            let applied = if delayed {
-                Err(ApplyError::Event(String::new()))
-            } else {
-                whole(subscription, cursor, &batch).await
-            };
-            match applied {
-                Ok(false) => return Ok(false),
-                Ok(true) => {}
-                Err(ApplyError::Engine(error)) => return Err(error),
-                // One event is to blame: find it by taking them one at a time.
-                Err(ApplyError::Event(_)) => {
-                    if !self.one_by_one(subscription, cursor, &batch).await? {
-                        return Ok(false);
-                    }
-                }
-            }
-            cursor.is_stored(&batch.steps);
-            tell(subscription, cursor, life, &batch);
+            let reached: Vec<(i16, i64)> = batch.steps.iter().map(|step| (step.partition, step.to)).collect();
+            subscription.home.signal().progressed(life, &subscription.name, &cursor.source, &reached);
             metrics::counter!("mart_events_applied_total", "subscription" => subscription.name.clone())
                 .increment(batch.events.len() as u64);
         }
         cursor.settle(&batch);
         Ok(true)
+    }
+
+    /// Commits the effects of a batch with its checkpoints.
+    async fn commit(
+        &mut self,
+        subscription: &Subscription,
+        cursor: &mut Cursor,
+        batch: &Batch,
+    ) -> Result<bool> {
+        let delayed = batch.events.iter().any(|event| self.waiting.contains(&stream(event)));
+        let applied = if delayed {
+            Err(ApplyError::Event(String::new()))
+        } else {
+            whole(subscription, cursor, batch).await
+        };
+        match applied {
+            Ok(true) => {
+                cursor.is_stored(&batch.steps);
+                Ok(true)
+            }
+            Ok(false) => Ok(false),
+            Err(ApplyError::Engine(error)) => Err(error),
+            // One event is to blame: find it by taking them one at a time.
+            Err(ApplyError::Event(_)) => self.one_by_one(subscription, cursor, batch).await,
+        }
     }
 
     /// Stores checkpoints that moved past what was not wanted. Says whether this process is still the owner.
@@ -116,21 +123,8 @@ impl Applier {
             cursor.moved(step);
         }
         // Events that were not wanted still move the checkpoints on.
-        let rest: Vec<Step> = batch
-            .steps
-            .iter()
-            .map(|step| Step { from: cursor.stored(step.partition), ..*step })
-            .filter(|step| step.from < step.to)
-            .collect();
-        if rest.is_empty() {
-            return Ok(true);
-        }
-        let mut transaction = subscription.home.database().begin().await?;
-        let owner = checkpoints::step(&mut transaction, &subscription.name, &cursor.source, &rest).await?;
-        if owner {
-            transaction.commit().await?;
-        }
-        Ok(owner)
+        cursor.pass(&batch.steps);
+        self.store(subscription, cursor).await
     }
 
     async fn one(
@@ -197,11 +191,6 @@ impl Applier {
         }
         Ok(owner)
     }
-}
-
-fn tell(subscription: &Subscription, cursor: &Cursor, life: u64, batch: &Batch) {
-    let reached: Vec<(i16, i64)> = batch.steps.iter().map(|step| (step.partition, step.to)).collect();
-    subscription.home.signal().progressed(life, &subscription.name, &cursor.source, &reached);
 }
 
 fn stream(event: &Delivered) -> Stream {

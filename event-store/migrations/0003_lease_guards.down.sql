@@ -1,1 +1,0 @@
-alter table event_store.leases drop column guard;
