@@ -57,7 +57,7 @@ const OPENED: &str = "
     from (select coalesce(max(position), 0) as head from event_store.events) as log,
          (select number, gen_random_uuid()::text as id from generate_series(1, $1::bigint) as number) as item";
 
-/// Tells of new events, as an append does.
+/// Tells of new events, as a process does after its appends.
 const NOTIFIED: &str = "select pg_notify('mart_log', max(position)::text) from event_store.events";
 
 /// The rows of `stock_levels` that differ from what became of the items of a past.
