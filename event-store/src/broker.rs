@@ -28,6 +28,9 @@ use crate::{Error, PARTITIONS, Result};
 
 /// How many records wait for a subscription at most.
 const INBOX_RECORDS: usize = 20_000;
+/// How long a request may be without an answer until its connection is given up and another one made. A broker whose
+/// machine is gone, or a network that drops packets, closes nothing.
+const ANSWERED_WITHIN_MS: &str = "6000";
 /// How long the creation of a topic may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -176,6 +179,7 @@ impl Broker {
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.nagle.disable", "true")
+            .set("socket.timeout.ms", ANSWERED_WITHIN_MS)
             .set("log_level", "3");
         client
     }

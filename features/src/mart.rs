@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use embedded::EmbeddedBroker;
 use embedded::testing::{self, TestBroker};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -146,6 +147,7 @@ impl Setup {
     }
 
     fn prepared(&self, arguments: &[&str]) -> Command {
+        EmbeddedBroker::keep_from_children();
         let mut command = Command::new(binary());
         for (name, _) in std::env::vars_os() {
             let ours =

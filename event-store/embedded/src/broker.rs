@@ -20,6 +20,8 @@ pub use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 /// All brokers of the cluster: there is one.
 const EVERY_BROKER: i32 = -1;
+/// The first descriptor after standard input, output and error.
+const FIRST_DESCRIPTOR: i32 = 3;
 
 /// Why the broker could not be started or told something.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +132,12 @@ impl EmbeddedBroker {
     /// Forgets the errors that were not yet given.
     pub fn clear_request_errors(&self, request: RDKafkaApiKey) {
         self.cluster().clear_request_errors(request);
+    }
+
+    /// Keeps connections that brokers of this process have taken from programs that it starts next. librdkafka lets
+    /// them be inherited, and one that a child holds is not closed when the broker closes it: its client waits on.
+    pub fn keep_from_children() {
+        close_fds::set_fds_cloexec(FIRST_DESCRIPTOR, &[]);
     }
 
     fn cluster(&self) -> MockCluster<'_, Silent> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use embedded::EmbeddedBroker;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -46,6 +47,7 @@ pub struct Launch {
 impl Launch {
     /// A command of `mart`, with the variables of this run and no others of the mart.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        EmbeddedBroker::keep_from_children();
         let mut command = Command::new(&self.binary);
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("MART_") && !PASSED_ON.contains(&name)) {
