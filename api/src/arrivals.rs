@@ -120,14 +120,24 @@ impl Arrivals {
 }
 
 async fn follow(log: Log, waiting: Seats) {
+    let mut own = log.follow();
     let mut head = log.signal().head();
     let mut seen = *head.borrow_and_update();
-    while head.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            changed = head.changed() => if changed.is_err() { return },
+            () = own.arrived() => {}
+        }
+        while let Some((batch, from)) = own.next(seen) {
+            let events = &batch[from..];
+            wake(&waiting, events.iter().map(|event| event.aggregate_id.as_str()));
+            seen += events.len() as i64;
+        }
         let upto = *head.borrow_and_update();
         let anybody = waiting.lock().is_ok_and(|waiting| !waiting.is_empty());
         // Whoever takes a seat looks for itself first, so nothing is missed by skipping.
         if !anybody {
-            seen = upto;
+            seen = upto.max(seen);
             continue;
         }
         while seen < upto {
@@ -135,17 +145,22 @@ async fn follow(log: Log, waiting: Seats) {
                 Ok(touched) => {
                     let Some((last, _)) = touched.last() else { break };
                     seen = *last;
-                    if let Ok(waiting) = waiting.lock() {
-                        for (_, woken) in touched.iter().filter_map(|(_, id)| waiting.get(id)) {
-                            woken.notify_waiters();
-                        }
-                    }
+                    wake(&waiting, touched.iter().map(|(_, id)| id.as_str()));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "arrivals cannot be seen; waiters look for themselves");
                     break;
                 }
             }
+        }
+    }
+}
+
+/// Wakes those who wait for any of these aggregates.
+fn wake<'a>(waiting: &Seats, ids: impl Iterator<Item = &'a str>) {
+    if let Ok(waiting) = waiting.lock() {
+        for (_, woken) in ids.filter_map(|id| waiting.get(id)) {
+            woken.notify_waiters();
         }
     }
 }

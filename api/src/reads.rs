@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use event_store::event::partition_of;
 use event_store::read_your_writes::Place;
-use event_store::{Log, Result};
+use event_store::{Log, Result, feed};
 use projections::projector::Sources;
 use projections::registry::{self, Readers};
 use tokio::time::Instant;
@@ -47,6 +48,23 @@ impl Reads for ServiceReads {
         let position = log.signal().refresh().await?;
         let place = Place { source: source.to_owned(), partition: None, position };
         self.wait(&place, limit).await
+    }
+
+    async fn hear_of(
+        &self,
+        source: &str,
+        aggregate_type: &str,
+        aggregate_id: &str,
+        limit: Duration,
+    ) -> Result<bool> {
+        let Some(log) = self.sources.logs.get(source) else { return Ok(true) };
+        match feed::last_of_stream(log.database(), aggregate_type, aggregate_id).await? {
+            Some(position) => {
+                let partition = Some(partition_of(aggregate_id));
+                self.wait(&Place { source: source.to_owned(), partition, position }, limit).await
+            }
+            None => Ok(true),
+        }
     }
 }
 

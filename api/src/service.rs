@@ -47,6 +47,18 @@ pub trait Reads: Send + Sync + 'static {
     /// # Errors
     /// When a database is unreachable.
     async fn hear(&self, source: &str, limit: Duration) -> event_store::Result<bool>;
+
+    /// Waits until they show everything that had happened to an aggregate of `source` when this was asked.
+    ///
+    /// # Errors
+    /// When a database is unreachable.
+    async fn hear_of(
+        &self,
+        source: &str,
+        aggregate_type: &str,
+        aggregate_id: &str,
+        limit: Duration,
+    ) -> event_store::Result<bool>;
 }
 
 /// What the routes of a service share.

@@ -107,6 +107,16 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The last event it wrote, if it wrote any.
+    pub(crate) fn last(&self) -> Option<Seen> {
+        match self {
+            Self::Appended { position, recorded_at, .. } if *position > 0 => Some((*position, *recorded_at)),
+            Self::Appended { .. } | Self::Duplicate(_) | Self::Conflict | Self::ClaimTaken { .. } => None,
+        }
+    }
+}
+
 const APPEND: &str = "select * from event_store.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
                       $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
 

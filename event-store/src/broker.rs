@@ -8,7 +8,7 @@
 
 mod consumer;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, PARTITIONS, Result};
+use crate::{Error, PARTITIONS, Result, planted};
 
 /// How many records wait for a subscription at most.
 const INBOX_RECORDS: usize = 20_000;
@@ -130,6 +130,32 @@ struct Inbox {
     topic: String,
     index: usize,
     sender: mpsc::Sender<(usize, Incoming)>,
+    known: Arc<[AtomicI64]>,
+}
+
+impl Inbox {
+    /// Whether the event at a position is no news here.
+    fn knows(&self, position: i64) -> bool {
+        let known = self.known.get(self.index).map_or(-1, |known| known.load(Ordering::Relaxed));
+        position <= known && !planted!("defect-projector-skips-dedup")
+    }
+}
+
+/// Where the records of some logs arrive.
+#[derive(Debug)]
+pub struct Listener {
+    /// The records, each with the place of its log among those that were asked for.
+    pub records: mpsc::Receiver<(usize, Incoming)>,
+    known: Arc<[AtomicI64]>,
+}
+
+impl Listener {
+    /// Tells up to which position nothing of a log is news to this listener: it need not be woken for that.
+    pub fn knows(&self, index: usize, position: i64) {
+        if let Some(known) = self.known.get(index) {
+            known.store(position, Ordering::Relaxed);
+        }
+    }
 }
 
 struct Inner {
@@ -289,8 +315,9 @@ impl Broker {
     }
 
     /// Listens to the new records of the topics of logs; each comes with the place of its log in `sources`.
-    pub fn listen(&self, sources: &[&str]) -> mpsc::Receiver<(usize, Incoming)> {
-        let (sender, inbox) = mpsc::channel(INBOX_RECORDS);
+    pub fn listen(&self, sources: &[&str]) -> Listener {
+        let (sender, records) = mpsc::channel(INBOX_RECORDS);
+        let known: Arc<[AtomicI64]> = sources.iter().map(|_| AtomicI64::new(-1)).collect();
         if let Ok(mut inboxes) = self.inner.inboxes.lock() {
             if !self.inner.consuming.swap(true, Ordering::Relaxed) {
                 consumer::start(self);
@@ -300,10 +327,11 @@ impl Broker {
                     topic: self.inner.config.topic_of(source),
                     index,
                     sender: sender.clone(),
+                    known: Arc::clone(&known),
                 });
             }
         }
-        inbox
+        Listener { records, known }
     }
 }
 

@@ -13,9 +13,11 @@ use uuid::Uuid;
 
 use crate::announcer::Announcer;
 use crate::append::{Append, Outcome, append};
+use crate::event::partition_of;
 use crate::memory::{Memory, Seen};
 use crate::signal::Signal;
-use crate::{Error, Result, crash_point};
+use crate::tail::Tail;
+use crate::{Error, Recorded, Result, crash_point};
 
 /// How many commands leave in one batch at most.
 const BATCH_COMMANDS: usize = 2_048;
@@ -48,10 +50,11 @@ pub struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn start(options: PgConnectOptions, signal: Signal, memory: Arc<Memory>) -> Self {
+    pub(crate) fn start(options: PgConnectOptions, signal: Signal, memory: Arc<Memory>, tail: Tail) -> Self {
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
-        let announcer = Arc::new(Announcer::start(signal.source(), options.clone()));
-        tokio::spawn(Coordinator { options, signal, announcer, memory, groups, idle: Vec::new() }.run());
+        let announcer = Announcer::start(signal.source(), options.clone());
+        let told = Arc::new(Told { signal, announcer, memory, tail });
+        tokio::spawn(Coordinator { options, told, groups, idle: Vec::new() }.run());
         Self { queue }
     }
 
@@ -68,11 +71,21 @@ impl Committer {
     }
 }
 
+/// Who is told of what was committed.
+struct Told {
+    /// Those who wait in this process.
+    signal: Signal,
+    /// Other processes.
+    announcer: Announcer,
+    /// What this process remembers.
+    memory: Arc<Memory>,
+    /// Those who read in this process.
+    tail: Tail,
+}
+
 struct Coordinator {
     options: PgConnectOptions,
-    signal: Signal,
-    announcer: Arc<Announcer>,
-    memory: Arc<Memory>,
+    told: Arc<Told>,
     groups: mpsc::Receiver<Group>,
     idle: Vec<PgConnection>,
 }
@@ -101,9 +114,7 @@ impl Coordinator {
                 self.fill(&mut batch);
             }
             let connection = self.idle.pop();
-            let (signal, memory) = (self.signal.clone(), Arc::clone(&self.memory));
-            let announcer = Arc::clone(&self.announcer);
-            in_flight.spawn(commit(self.options.clone(), connection, batch, signal, announcer, memory));
+            in_flight.spawn(commit(self.options.clone(), connection, batch, Arc::clone(&self.told)));
         }
     }
 
@@ -131,10 +142,9 @@ async fn commit(
     options: PgConnectOptions,
     connection: Option<PgConnection>,
     batch: Vec<Group>,
-    signal: Signal,
-    announcer: Arc<Announcer>,
-    memory: Arc<Memory>,
+    told: Arc<Told>,
 ) -> Option<PgConnection> {
+    let memory = &told.memory;
     let reused = connection.is_some();
     let (life, seen) = (memory.life(), memory.furthest());
     let (batch, outdated): (Vec<Group>, Vec<Group>) = batch.into_iter().partition(|group| group.life == life);
@@ -154,12 +164,12 @@ async fn commit(
     metrics::histogram!("mart_append_batch_commands").record(commands.len() as f64);
 
     let (outcomes, connection) =
-        commit_commands(&options, connection, reused, &commands, signal.source(), seen).await;
+        commit_commands(&options, connection, reused, &commands, told.signal.source(), seen).await;
     match outcomes {
         Ok(outcomes) => {
             let outcomes = outcomes.unwrap_or_else(|| {
                 tracing::error!(
-                    source = signal.source(),
+                    source = told.signal.source(),
                     position = seen.map(|(position, _)| position),
                     "the log does not hold an event that it held: it was taken back to an earlier state; what is \
                      in memory is forgotten"
@@ -168,8 +178,12 @@ async fn commit(
                 vec![Outcome::Conflict; commands.len()]
             });
             if let Some(last) = outcomes.iter().filter_map(Outcome::last).max() {
-                signal.committed(last.0);
-                announcer.committed(last.0);
+                // Before anybody is woken: what they look for is there.
+                if told.tail.is_read() {
+                    told.tail.committed(recorded(commands, &outcomes));
+                }
+                told.signal.committed(last.0);
+                told.announcer.committed(last.0);
                 memory.saw(life, last);
             }
             let mut outcomes = outcomes.into_iter();
@@ -190,6 +204,35 @@ async fn commit(
         }
     }
     connection
+}
+
+/// The events of a batch as the log has them now.
+fn recorded(commands: Vec<Append>, outcomes: &[Outcome]) -> Vec<Recorded> {
+    let mut events = Vec::new();
+    for (command, outcome) in commands.into_iter().zip(outcomes) {
+        let Outcome::Appended { position: last, recorded_at, .. } = outcome else { continue };
+        let partition = partition_of(&command.aggregate_id);
+        let first = last + 1 - command.events.len() as i64;
+        for (offset, event) in (0_i64..).zip(command.events) {
+            let Ok(metadata) = serde_json::from_str(&event.metadata) else {
+                // Whoever reads the log is told of it; what lies behind it is not given here.
+                return events;
+            };
+            events.push(Recorded {
+                position: first + offset,
+                partition,
+                aggregate_type: command.aggregate_type.to_owned(),
+                aggregate_id: command.aggregate_id.clone(),
+                sequence: command.expected + 1 + offset,
+                event_type: event.event_type,
+                event_version: event.event_version,
+                payload: event.payload,
+                metadata,
+                recorded_at: *recorded_at,
+            });
+        }
+    }
+    events
 }
 
 async fn commit_commands(
@@ -310,15 +353,5 @@ fn again(error: &Error) -> Error {
         Error::Unavailable(_) => Error::Unavailable(sqlx::Error::PoolClosed),
         Error::Database(source) => Error::Database(sqlx::Error::Protocol(source.to_string())),
         _ => Error::ShuttingDown,
-    }
-}
-
-impl Outcome {
-    /// The last event it wrote, if it wrote any.
-    fn last(&self) -> Option<Seen> {
-        match self {
-            Self::Appended { position, recorded_at, .. } if *position > 0 => Some((*position, *recorded_at)),
-            Self::Appended { .. } | Self::Duplicate(_) | Self::Conflict | Self::ClaimTaken { .. } => None,
-        }
     }
 }

@@ -282,7 +282,11 @@ where
     /// # Errors
     /// When the log cannot be read.
     pub async fn load(&self, aggregate_id: &str) -> Result<Loaded<A>> {
-        self.inner.loader.load(aggregate_id).await
+        let loaded = self.inner.loader.load(aggregate_id, self.remembered(aggregate_id)).await?;
+        if loaded.version > 0 {
+            self.inner.cache.offer(aggregate_id, &loaded);
+        }
+        Ok(loaded)
     }
 
     /// The aggregate as this process last saw it, if it remembers it. Others may have changed it long since, so it

@@ -343,12 +343,14 @@ impl Inner {
 /// The leases that have not run out, and which of them have lost their owner all the same: the lock of its session
 /// is free.
 async fn leases(connection: &mut PgConnection) -> Result<Vec<Lease>> {
+    // The locks are looked at once: meanwhile nobody on the whole server gets one.
     let rows = sqlx::query(
-        "select name, owner, guard, guard in ( \
-             select classid::bigint << 32 | objid::bigint from pg_locks \
+        "with locked as materialized ( \
+             select classid::bigint << 32 | objid::bigint as guard from pg_locks \
              where locktype = 'advisory' and objsubid = 1 and granted \
                and database = (select oid from pg_database where datname = current_database()) \
-         ) as guarded \
+         ) \
+         select name, owner, guard, guard in (select guard from locked) as guarded \
          from event_store.leases where expires_at > clock_timestamp()",
     )
     .fetch_all(connection)

@@ -29,6 +29,7 @@ pub mod relay;
 pub mod signal;
 pub mod snapshots;
 pub mod subscription;
+pub mod tail;
 pub mod timers;
 
 mod announcer;

@@ -11,6 +11,7 @@ use crate::lease::Leases;
 use crate::memory::Memory;
 use crate::personal::PersonalKeys;
 use crate::signal::Signal;
+use crate::tail::{Follower, Tail};
 use crate::{Result, migrations};
 
 /// How long a transaction may wait for its next statement, by the database's clock. One whose process is frozen
@@ -20,6 +21,9 @@ const IDLE_IN_TRANSACTION: (&str, &str) = ("idle_in_transaction_session_timeout"
 /// What is read here has an index, and plans are kept: one made while a table is short must not read all of it when
 /// it has grown. Where there is no index, it is read all the same.
 const ALONG_INDEXES: (&str, &str) = ("enable_seqscan", "off");
+/// Statements here take less time than compiling one, which a server does by itself when it thinks one dear: as it
+/// thinks of each that reads a table without an index, since it is told to use none such.
+const NOT_COMPILED: (&str, &str) = ("jit", "off");
 
 /// How many connections a log's pool holds at most, beside the committer's two and the listener's one.
 const OWN_CONNECTIONS: u32 = 8;
@@ -44,6 +48,7 @@ struct Inner {
     options: PgConnectOptions,
     committer: Committer,
     memory: Arc<Memory>,
+    tail: Tail,
     signal: Signal,
     personal: PersonalKeys,
     leases: Leases,
@@ -77,8 +82,11 @@ impl Log {
 
     fn open_with(source: &str, url: &str, master_key: [u8; 32], connections: u32) -> Result<Self> {
         let options: PgConnectOptions = url.parse()?;
-        let options =
-            options.application_name(&format!("mart-{source}")).options([IDLE_IN_TRANSACTION, ALONG_INDEXES]);
+        let options = options.application_name(&format!("mart-{source}")).options([
+            IDLE_IN_TRANSACTION,
+            ALONG_INDEXES,
+            NOT_COMPILED,
+        ]);
         let database = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(3))
@@ -97,7 +105,8 @@ impl Log {
             .connect_lazy_with(options.clone());
         let signal = Signal::start(source, database.clone(), options.clone());
         let memory = Arc::new(Memory::default());
-        let committer = Committer::start(options.clone(), signal.clone(), Arc::clone(&memory));
+        let tail = Tail::default();
+        let committer = Committer::start(options.clone(), signal.clone(), Arc::clone(&memory), tail.clone());
         let personal = PersonalKeys::new(database.clone(), master_key);
         let leases = Leases::start(database.clone(), options.clone());
         Ok(Self {
@@ -107,6 +116,7 @@ impl Log {
                 options,
                 committer,
                 memory,
+                tail,
                 signal,
                 personal,
                 leases,
@@ -158,6 +168,11 @@ impl Log {
     /// What this process has seen of the log.
     pub(crate) fn memory(&self) -> &Memory {
         &self.inner.memory
+    }
+
+    /// Reads what this process commits from here on.
+    pub fn follow(&self) -> Follower {
+        self.inner.tail.follow()
     }
 
     /// The head of the log and the progress of its readers, as notified.

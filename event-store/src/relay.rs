@@ -27,6 +27,9 @@ use crate::{Error, PARTITIONS, Recorded, Result, crash_point, feed, planted};
 const CHUNK_EVENTS: i64 = 2_000;
 /// How many events may be on their way without an acknowledgement.
 const UNACKNOWLEDGED_EVENTS: i64 = 20_000;
+/// How long the relay rests when it has sent all there was. A single event leaves at once; under load events come
+/// together, because a request to the broker costs the same for one as for many.
+const PACE: Duration = Duration::from_millis(10);
 /// How often progress is stored while it moves.
 const STORED_EVERY: Duration = Duration::from_millis(100);
 /// How long the relay waits for a notification before it looks for itself.
@@ -102,10 +105,13 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
     for (partition, position) in feed::last_of_partitions(log.database(), progress.stored).await? {
         previous[partition as usize] = position;
     }
+    let mut own = log.follow();
     let mut head = log.signal().head();
     let mut next = progress.stored;
     let mut stored_at = Instant::now();
     let mut looked_at: Option<Instant> = None;
+    let mut has_sent = false;
+    let mut rested_at = Instant::now();
     let mut drained_by = None;
     let mut ahead: Option<JoinHandle<Result<Vec<Recorded>>>> = None;
     let mut unspeakable: Option<Error> = None;
@@ -130,9 +136,13 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
             return Err(error);
         }
         let room = UNACKNOWLEDGED_EVENTS - (next - progress.acknowledged);
+        let may_send =
+            room > 0 && unspeakable.is_none() && !stop.is_cancelled() && Instant::now() >= rested_at;
+        // What this process wrote itself need not be read. What was read ahead comes first.
+        let written = if may_send && ahead.is_none() { own.next(next) } else { None };
         let is_behind =
             *head.borrow_and_update() > next || looked_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN);
-        let events = if room > 0 && is_behind && unspeakable.is_none() && !stop.is_cancelled() {
+        let read = if may_send && is_behind && written.is_none() {
             looked_at = Some(Instant::now());
             let chunk = match ahead.take() {
                 Some(chunk) => chunk.await.map_err(|_| Error::ShuttingDown)??,
@@ -147,13 +157,14 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
         } else {
             Vec::new()
         };
-        if let Some(last) = events.last().filter(|_| events.len() as i64 == CHUNK_EVENTS) {
+        if let Some(last) = read.last().filter(|_| read.len() as i64 == CHUNK_EVENTS) {
             // There is a backlog: the database reads on while this chunk is encoded and sent.
             let (log, after) = (log.clone(), last.position);
             let reading = async move { feed::read(log.database(), log.source(), after, CHUNK_EVENTS).await };
             ahead = Some(tokio::spawn(reading));
         }
-        for event in &events {
+        let events = written.as_ref().map_or(&read[..], |(batch, from)| &batch[*from..]);
+        for event in events {
             let published = match encode(event) {
                 Ok(published) => published,
                 Err(error) => {
@@ -171,7 +182,11 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
         metrics::gauge!("mart_relay_position", "source" => log.source().to_owned())
             .set(progress.acknowledged as f64);
         if !events.is_empty() {
+            has_sent = true;
             continue;
+        }
+        if std::mem::take(&mut has_sent) {
+            rested_at = Instant::now() + PACE;
         }
         if stop.is_cancelled() {
             // What is not acknowledged by then is sent again by whoever relays next.
@@ -181,12 +196,16 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
             }
         }
         let pause = if progress.moved() { STORED_EVERY } else { LOOK_AGAIN };
+        let rest = rested_at.saturating_duration_since(Instant::now());
+        let may_look = room > 0 && rest.is_zero();
+        let pause = if rest.is_zero() { pause } else { rest };
         tokio::select! {
             Some(report) = reports.recv() => {
                 crash_point!("relay-acknowledged", log.source(), Err(Error::ShuttingDown));
                 progress.note(report, broker, &producer)?;
             }
-            changed = head.changed(), if room > 0 => changed.map_err(|_| Error::ShuttingDown)?,
+            changed = head.changed(), if may_look => changed.map_err(|_| Error::ShuttingDown)?,
+            () = own.arrived(), if may_look => {}
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled(), if !stop.is_cancelled() => {}
         }

@@ -1,6 +1,7 @@
 //! Subscriptions: projectors and process managers follow the logs of services, exactly once in effect.
 //!
-//! New events come over Kafka; history, and whatever Kafka did not bring, comes from the source's log.
+//! New events come over Kafka, or without it when this process wrote them itself; history, and whatever Kafka did not
+//! bring, comes from the source's log.
 //! Position decides what is new, not transport: a record at or below its partition's checkpoint is a
 //! duplicate, one whose predecessor is above it shows a gap, and the gap is read from the log first. The
 //! effects of a batch and its checkpoints commit together. When a log has moved on and the broker has
@@ -19,11 +20,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, Incoming};
+use crate::broker::{Broker, Incoming, Listener};
 use crate::lease::Slots;
 use crate::log::Log;
 use crate::{Error, Metadata, PARTITIONS, Recorded, Result};
@@ -36,6 +36,9 @@ pub use retrying::{Retried, retry_parked};
 /// How soon after one batch the next may begin. A single event is applied at once; under load events come together,
 /// because a transaction for each would cost more than the events themselves.
 const PACE: Duration = Duration::from_millis(4);
+/// Whoever has worked rests as long as that took, but no longer than this: the busier the machine, the more events
+/// share a transaction.
+const LONGEST_REST: Duration = Duration::from_millis(25);
 /// How long a broker may be silent about events that are in the log.
 const SILENCE: Duration = Duration::from_millis(250);
 /// How many events are applied in one transaction at most.
@@ -167,6 +170,15 @@ pub trait Subscriber: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether there is anything to write for a batch; where there is nothing, its checkpoints move alone.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    fn has_effects(&self, batch: &[Delivered]) -> std::result::Result<bool, ApplyError> {
+        let _ = batch;
+        Ok(true)
+    }
+
     /// Writes the effects of a batch in the transaction that moves the checkpoints.
     ///
     /// # Errors
@@ -250,7 +262,7 @@ impl Subscription {
     async fn follow(
         &self,
         slots: &Slots,
-        mut inbox: Option<&mut mpsc::Receiver<(usize, Incoming)>>,
+        mut inbox: Option<&mut Listener>,
         stop: &CancellationToken,
     ) -> Result<()> {
         let mut applier = Applier::start(self, stop).await?;
@@ -260,38 +272,50 @@ impl Subscription {
         }
         let mut incoming: Vec<(usize, Incoming)> = Vec::with_capacity(BATCH_EVENTS);
         let mut worked_at: Option<Instant> = None;
+        let mut took = Duration::ZERO;
         loop {
             let begun = Instant::now();
+            let mut worked = false;
             for (index, cursor) in cursors.iter_mut().enumerate() {
+                if let Some(batch) = cursor.take().await? {
+                    worked |= !batch.events.is_empty();
+                    if !applier.apply(self, cursor, batch).await? {
+                        return Ok(());
+                    }
+                }
                 let records =
                     incoming.extract_if(.., |(source, _)| *source == index).map(|(_, record)| record);
                 let batch = cursor.accept(self, records).await?;
-                if !batch.events.is_empty() {
-                    worked_at = Some(begun);
-                }
+                worked |= !batch.events.is_empty();
                 if !applier.apply(self, cursor, batch).await? {
                     return Ok(());
                 }
                 while cursor.should_look() && !stop.is_cancelled() {
                     let batch = cursor.look(self).await?;
-                    if !batch.events.is_empty() {
-                        worked_at = Some(begun);
-                    }
+                    worked |= !batch.events.is_empty();
                     if !applier.apply(self, cursor, batch).await? {
                         return Ok(());
                     }
+                }
+                if let Some(inbox) = &inbox {
+                    inbox.knows(index, cursor.known());
                 }
                 let is_due = cursor.store_at().is_some_and(|at| at <= Instant::now() || stop.is_cancelled());
                 if is_due && !applier.store(self, cursor).await? {
                     return Ok(());
                 }
             }
+            if worked {
+                worked_at = Some(begun);
+                took = begun.elapsed();
+            }
             if stop.is_cancelled() {
                 return Ok(());
             }
             wait(&mut inbox, &mut incoming, &mut cursors, stop).await;
             if let Some(at) = worked_at {
-                collect(&mut inbox, &mut incoming, at + PACE, stop).await;
+                let rested = at + PACE.max(took + took.min(LONGEST_REST));
+                collect(&mut inbox, &mut incoming, rested, stop).await;
             }
         }
     }
@@ -299,7 +323,7 @@ impl Subscription {
 
 /// Collects records until a time, if it is not past: whoever has just worked lets more come together.
 async fn collect(
-    inbox: &mut Option<&mut mpsc::Receiver<(usize, Incoming)>>,
+    inbox: &mut Option<&mut Listener>,
     incoming: &mut Vec<(usize, Incoming)>,
     until: Instant,
     stop: &CancellationToken,
@@ -313,7 +337,7 @@ async fn collect(
     }
     if let Some(inbox) = inbox {
         while incoming.len() < BATCH_EVENTS
-            && let Ok(record) = inbox.try_recv()
+            && let Ok(record) = inbox.records.try_recv()
         {
             incoming.push(record);
         }
@@ -322,16 +346,16 @@ async fn collect(
 
 /// Waits for records, for the head of a log to move, or until a silence has lasted.
 async fn wait(
-    inbox: &mut Option<&mut mpsc::Receiver<(usize, Incoming)>>,
+    inbox: &mut Option<&mut Listener>,
     incoming: &mut Vec<(usize, Incoming)>,
     cursors: &mut [Cursor],
     stop: &CancellationToken,
 ) {
     let until = cursors.iter().filter_map(Cursor::wake_at).min();
-    let heads = futures::future::select_all(cursors.iter_mut().map(|cursor| Box::pin(cursor.head_moved())));
+    let heads = futures::future::select_all(cursors.iter_mut().map(|cursor| Box::pin(cursor.grown())));
     let arrival = async {
         match inbox {
-            Some(inbox) => inbox.recv_many(incoming, BATCH_EVENTS).await,
+            Some(inbox) => inbox.records.recv_many(incoming, BATCH_EVENTS).await,
             None => std::future::pending().await,
         }
     };

@@ -1,6 +1,6 @@
 //! Messages into files, one for each, for a mart without a mail server.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -59,7 +59,9 @@ impl Messenger for FileMessenger {
     }
 }
 
-/// Writes a file whole or not at all; one that is there already stays.
+/// Writes a file whole or not at all, however the process ends; one that is there already stays. It is not flushed:
+/// that would hold up the flushes of the log, for letters that nobody is sent. After a power cut the last may be
+/// missing.
 fn write_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let path = folder.join(name);
     if path.try_exists()? {
@@ -67,19 +69,16 @@ fn write_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     }
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     let draft = folder.join(format!(".{name}.{}", Uuid::now_v7()));
-    let written = write_durably(&draft, content).and_then(|()| std::fs::rename(&draft, &path));
+    let written = write(&draft, content).and_then(|()| std::fs::rename(&draft, &path));
     if written.is_err() {
         // What is left of the draft is of no use; the error to tell is the one that came first.
         let _ = std::fs::remove_file(&draft);
     }
-    written?;
-    File::open(folder)?.sync_all()
+    written
 }
 
-fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?.write_all(content)
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ async fn follow(filter: &EventFilter) -> anyhow::Result<()> {
     let reader = projections::event::reader();
     loop {
         let record = tokio::select! {
-            record = inbox.recv() => record,
+            record = inbox.records.recv() => record,
             () = asked_to_stop.received() => None,
         };
         let Some((index, record)) = record else { break };

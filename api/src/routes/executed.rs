@@ -105,6 +105,42 @@ where
     }
 }
 
+/// The position of the last event of an aggregate.
+///
+/// # Errors
+/// When the database is unavailable.
+pub(crate) async fn position_of<A>(bus: &CommandBus<A>, id: &str, loaded: &Loaded<A>) -> Result<i64, Problem>
+where
+    A: Aggregate + Clone + 'static,
+    A::Command: Clone + Send + Sync,
+    A::Error: Send + Sync + 'static,
+{
+    match loaded.position() {
+        None => Ok(event_at(bus, id, loaded.version).await?.position),
+        Some(known) => Ok(known),
+    }
+}
+
+/// When the first event of an aggregate was recorded.
+///
+/// # Errors
+/// When the database is unavailable.
+pub(crate) async fn begun_at<A>(
+    bus: &CommandBus<A>,
+    id: &str,
+    loaded: &Loaded<A>,
+) -> Result<DateTime<Utc>, Problem>
+where
+    A: Aggregate + Clone + 'static,
+    A::Command: Clone + Send + Sync,
+    A::Error: Send + Sync + 'static,
+{
+    match loaded.begun_at {
+        None => Ok(event_at(bus, id, 1).await?.recorded_at),
+        Some(known) => Ok(known),
+    }
+}
+
 /// The event that made a version of an aggregate, personal fields sealed.
 ///
 /// # Errors

@@ -146,11 +146,17 @@ async fn give(
 }
 
 /// Waits, within bounds, until the orders service shows what happened to a payment, where it runs here.
-async fn heard_by_orders(service: &PaymentsService, id: &str, position: i64) -> Result<(), Problem> {
+async fn heard_by_orders(
+    service: &PaymentsService,
+    order_id: OrderId,
+    id: &str,
+    position: i64,
+) -> Result<(), Problem> {
     if let Some(orders) = &service.orders
         && orders.checkout.up_to(id, position, READ_WITHIN).await.map_err(engine)?
     {
-        orders.reads.hear("orders", READ_WITHIN).await.map_err(engine)?;
+        let order_id = order_id.to_string();
+        orders.reads.hear_of("orders", "order", &order_id, READ_WITHIN).await.map_err(engine)?;
     }
     Ok(())
 }

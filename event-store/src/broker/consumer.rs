@@ -22,11 +22,8 @@ const POLL: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long one look may take.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
-/// How long an empty fetch waits at the broker in this process, which lets it wait all that time although a record
-/// comes in between.
-const EMBEDDED_FETCH_WAIT_MS: &str = "5";
-/// The same for brokers on the network. Apache Kafka answers as soon as there is a record, whatever this is; the
-/// embedded broker of another mart does not. So it is well below the time after which a broker counts as silent.
+/// How long an empty fetch waits at the broker. Apache Kafka answers as soon as there is a record, whatever this is; an
+/// embedded broker lets it wait all that time. So it is well below the time after which a broker counts as silent.
 const FETCH_WAIT_MS: &str = "100";
 
 /// Whether Kafka answers shows in readiness and in who follows the logs; librdkafka's own complaints are for
@@ -48,7 +45,6 @@ impl ConsumerContext for Quiet {}
 /// Starts the thread. It ends with the last [`Broker`] of this connection.
 pub(super) fn start(broker: &Broker) {
     let mut client = broker.client();
-    let embedded = broker.config().embedded;
     client
         .set("group.id", format!("mart-{}", Uuid::now_v7()))
         .set("enable.auto.commit", "false")
@@ -57,7 +53,7 @@ pub(super) fn start(broker: &Broker) {
         .set("auto.offset.reset", "earliest")
         .set("fetch.error.backoff.ms", "50")
         .set("fetch.min.bytes", "1")
-        .set("fetch.wait.max.ms", if embedded { EMBEDDED_FETCH_WAIT_MS } else { FETCH_WAIT_MS })
+        .set("fetch.wait.max.ms", FETCH_WAIT_MS)
         .set("topic.metadata.refresh.interval.ms", "5000")
         .set("allow.auto.create.topics", "false");
     let inner = Arc::downgrade(&broker.inner);
@@ -150,7 +146,7 @@ impl Inner {
         let Ok(mut inboxes) = self.inboxes.lock() else { return };
         let topic = message.topic();
         inboxes.retain(|inbox| {
-            if inbox.topic != topic {
+            if inbox.topic != topic || inbox.knows(incoming.position) {
                 return true;
             }
             let sent = inbox.sender.try_send((inbox.index, incoming.clone()));

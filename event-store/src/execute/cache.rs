@@ -43,6 +43,21 @@ impl<A> Cache<A> {
         }
     }
 
+    /// Keeps a state that was read, unless one that is as new is there.
+    pub(super) fn offer(&self, id: &str, loaded: &Loaded<A>)
+    where
+        A: Clone,
+    {
+        if let Ok(mut shard) = self.shard(id).lock() {
+            let is_known = shard
+                .get(id)
+                .is_some_and(|known| known.life == loaded.life && known.version >= loaded.version);
+            if !is_known {
+                shard.put(id.to_owned(), loaded.clone());
+            }
+        }
+    }
+
     fn shard(&self, id: &str) -> &Mutex<LruCache<String, Loaded<A>>> {
         &self.shards[self.hasher.hash_one(id) as usize % SHARDS]
     }

@@ -23,7 +23,8 @@ where
     // Stock is reserved by derived commands; those of clients keep their rule.
     let derived = group.iter().all(|command| command.key.as_ref().is_some_and(|key| key.derived));
     if derived && planted!("defect-reservation-ignores-version") {
-        let stale = inner.loader.load(id).await?.version - group.first().map_or(0, |first| first.expected);
+        let stale =
+            inner.loader.load(id, None).await?.version - group.first().map_or(0, |first| first.expected);
         for command in &mut group {
             command.expected += stale;
         }

@@ -1,8 +1,9 @@
-//! Loads of cold aggregates, many in one query: from the newest snapshot, then the events after it.
+//! Loads of aggregates, many in one query: from what is remembered or the newest snapshot, then the events after it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use cqrs_es::persist::SerializedEvent;
 use sqlx::Row;
@@ -12,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::Behaviour;
 use crate::feed;
 use crate::log::Log;
+use crate::memory::Seen;
 use crate::snapshots::{self, Snapshot};
 use crate::{Error, Recorded, Result};
 
@@ -29,6 +31,10 @@ pub struct Loaded<A> {
     pub aggregate: A,
     /// The version: the sequence of the last event, 0 when there is none.
     pub version: i64,
+    /// That event; none when it is not known.
+    pub(crate) last: Option<Seen>,
+    /// When the first event was recorded; none when that is not known, as of a state that a snapshot was taken of.
+    pub begun_at: Option<DateTime<Utc>>,
     /// The version of the newest snapshot.
     pub snapshot: i64,
     /// The life of the log in which it was read.
@@ -38,18 +44,28 @@ pub struct Loaded<A> {
 impl<A> Loaded<A> {
     /// An aggregate as its log had it when it was at a version.
     pub fn at(aggregate: A, version: i64) -> Self {
-        Self { aggregate, version, snapshot: 0, life: 0 }
+        Self { aggregate, version, last: None, begun_at: None, snapshot: 0, life: 0 }
+    }
+
+    /// The position of the last event, if it is known.
+    pub fn position(&self) -> Option<i64> {
+        self.last.map(|(position, _)| position)
     }
 }
 
 impl<A: Default> Loaded<A> {
     /// An aggregate to which nothing has happened, in a life of its log.
     pub(super) fn unborn(life: u64) -> Self {
-        Self { aggregate: A::default(), version: 0, snapshot: 0, life }
+        Self { life, ..Self::at(A::default(), 0) }
     }
 }
 
-type Load<A> = (String, oneshot::Sender<Result<Loaded<A>>>);
+struct Load<A> {
+    id: String,
+    /// What is remembered of it, perhaps of long ago.
+    remembered: Option<Loaded<A>>,
+    reply: oneshot::Sender<Result<Loaded<A>>>,
+}
 
 pub(super) struct Loader<A> {
     queue: mpsc::Sender<Load<A>>,
@@ -80,21 +96,32 @@ impl<A: Aggregate + Clone + 'static> Loader<A> {
         Self { queue }
     }
 
-    pub(super) async fn load(&self, id: &str) -> Result<Loaded<A>> {
+    /// The aggregate as it stands in the log; what is `remembered` of it need not be read again.
+    pub(super) async fn load(&self, id: &str, remembered: Option<Loaded<A>>) -> Result<Loaded<A>> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send((id.to_owned(), reply)).await.map_err(|_| Error::ShuttingDown)?;
+        let load = Load { id: id.to_owned(), remembered, reply };
+        self.queue.send(load).await.map_err(|_| Error::ShuttingDown)?;
         answer.await.map_err(|_| Error::ShuttingDown)?
     }
 }
 
-async fn answer<A: Aggregate + Clone>(log: &Log, behaviour: &Behaviour<A>, batch: Vec<Load<A>>) {
-    let mut ids: Vec<&str> = batch.iter().map(|(id, _)| id.as_str()).collect();
+async fn answer<A: Aggregate + Clone>(log: &Log, behaviour: &Behaviour<A>, mut batch: Vec<Load<A>>) {
+    let life = log.memory().life();
+    let mut remembered: HashMap<String, Loaded<A>> = HashMap::new();
+    for load in &mut batch {
+        let known = load.remembered.take().filter(|known| known.life == life);
+        if let Some(known) = known
+            && remembered.get(&load.id).is_none_or(|other| other.version < known.version)
+        {
+            remembered.insert(load.id.clone(), known);
+        }
+    }
+    let mut ids: Vec<&str> = batch.iter().map(|load| load.id.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let life = log.memory().life();
-    match load_many(log, behaviour, &ids, life).await {
+    match load_many(log, behaviour, &ids, remembered, life).await {
         Ok(mut loaded) => {
-            for (id, reply) in batch {
+            for Load { id, reply, .. } in batch {
                 // An aggregate that cannot be decoded fails alone.
                 let result = match loaded.get_mut(&id) {
                     None => Ok(Loaded::unborn(life)),
@@ -106,29 +133,36 @@ async fn answer<A: Aggregate + Clone>(log: &Log, behaviour: &Behaviour<A>, batch
         }
         Err(error) => {
             tracing::warn!(%error, aggregates = batch.len(), "aggregates could not be loaded");
-            for (_, reply) in batch {
+            for Load { reply, .. } in batch {
                 let _ = reply.send(Err(Error::Unavailable(sqlx::Error::PoolClosed)));
             }
         }
     }
 }
 
-/// The event that a snapshot was taken at is read too, so that what is remembered of the log reaches as far as
-/// the state does.
+/// The event that a state ends with is read too, so that what this process has seen of the log reaches as far as the
+/// state does, and what it remembers proves to be there.
 const EVENTS: &str = "select * from event_store.streams($1, $2, $3)";
 
 async fn load_many<A: Aggregate>(
     log: &Log,
     behaviour: &Behaviour<A>,
     ids: &[&str],
+    remembered: HashMap<String, Loaded<A>>,
     life: u64,
 ) -> Result<HashMap<String, Result<Loaded<A>>>> {
-    let mut loaded: HashMap<String, Result<Loaded<A>>> = HashMap::with_capacity(ids.len());
-    for (id, snapshot) in snapshots::load(log, A::TYPE, ids, behaviour.snapshot_shape).await? {
-        let Snapshot { state, sequence } = snapshot;
-        // A snapshot of another shape is no loss: the events tell the same.
-        if let Ok(aggregate) = serde_json::from_str(&state) {
-            loaded.insert(id, Ok(Loaded { aggregate, version: sequence, snapshot: sequence, life }));
+    let mut unproven: HashMap<String, Option<Seen>> =
+        remembered.iter().map(|(id, known)| (id.clone(), known.last)).collect();
+    let mut loaded: HashMap<String, Result<Loaded<A>>> =
+        remembered.into_iter().map(|(id, known)| (id, Ok(known))).collect();
+    let cold: Vec<&str> = ids.iter().copied().filter(|id| !loaded.contains_key(*id)).collect();
+    if !cold.is_empty() {
+        for (id, snapshot) in snapshots::load(log, A::TYPE, &cold, behaviour.snapshot_shape).await? {
+            let Snapshot { state, sequence } = snapshot;
+            // A snapshot of another shape is no loss: the events tell the same.
+            if let Ok(aggregate) = serde_json::from_str(&state) {
+                loaded.insert(id, Ok(Loaded { snapshot: sequence, life, ..Loaded::at(aggregate, sequence) }));
+            }
         }
     }
     let after: Vec<i64> = ids
@@ -150,8 +184,13 @@ async fn load_many<A: Aggregate>(
                 continue;
             }
         };
-        furthest = furthest.max(Some((recorded.position, recorded.recorded_at)));
+        let seen = Some((recorded.position, recorded.recorded_at));
+        furthest = furthest.max(seen);
         if recorded.sequence == found.version {
+            if unproven.get(&recorded.aggregate_id) == Some(&seen) {
+                unproven.remove(&recorded.aggregate_id);
+            }
+            found.last = seen;
             continue;
         }
         if recorded.sequence != found.version + 1 {
@@ -166,12 +205,24 @@ async fn load_many<A: Aggregate>(
             Ok(event) => {
                 found.aggregate.apply(event);
                 found.version = recorded.sequence;
+                found.last = seen;
+                if recorded.sequence == 1 {
+                    found.begun_at = Some(recorded.recorded_at);
+                }
             }
             Err(error) => *entry = Err(error),
         }
     }
     if let Some(seen) = furthest {
         log.memory().saw(life, seen);
+    }
+    // The log was taken back behind what is remembered of these.
+    let unproven: Vec<&str> = unproven.keys().map(String::as_str).collect();
+    if !unproven.is_empty() {
+        for id in &unproven {
+            loaded.remove(*id);
+        }
+        loaded.extend(Box::pin(load_many(log, behaviour, &unproven, HashMap::new(), life)).await?);
     }
     Ok(loaded)
 }

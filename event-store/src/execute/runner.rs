@@ -175,7 +175,7 @@ where
                 certain = false;
                 Loaded::unborn(life)
             }
-            None => match inner.loader.load(id).await {
+            None => match inner.loader.load(id, None).await {
                 Ok(state) => state,
                 Err(error) => {
                     for pending in round {
@@ -186,6 +186,7 @@ where
             },
         };
 
+        let is_first = state.version == 0;
         let mut group: Vec<Append> = Vec::with_capacity(round.len());
         let mut decided: Vec<Decided<A>> = Vec::with_capacity(round.len());
         let mut again = Vec::new();
@@ -232,6 +233,12 @@ where
                 Self { left: None, again, conflict: false }
             }
             Ok(outcomes) => {
+                if let Some(last) = outcomes.iter().filter_map(Outcome::last).max() {
+                    state.last = Some(last);
+                    if is_first {
+                        state.begun_at = Some(last.1);
+                    }
+                }
                 let (retry, broken, conflict) = settle(id, decided, &outcomes);
                 let left = (!broken && !spoilt).then_some(state);
                 again.splice(0..0, retry);

@@ -221,6 +221,17 @@ async fn transact(
     steps: &[Step],
 ) -> std::result::Result<bool, ApplyError> {
     subscription.subscriber.prepare(events).await?;
+    if !subscription.subscriber.has_effects(events)? {
+        crash_point!("subscription-before-commit", &subscription.name, Err(Error::ShuttingDown.into()));
+        let mut connection = subscription.home.database().acquire().await?;
+        let name = &subscription.name;
+        let owner = checkpoints::step(&mut connection, name, &cursor.source, steps).await?;
+        crash_point!("subscription-after-commit", &subscription.name, Err(Error::ShuttingDown.into()));
+        if owner {
+            subscription.subscriber.committed(events);
+        }
+        return Ok(owner);
+    }
     let mut transaction = subscription.home.database().begin().await?;
     subscription.subscriber.write(events, &mut transaction).await?;
     if planted!("defect-projector-checkpoint-apart") {

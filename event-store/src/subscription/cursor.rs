@@ -10,6 +10,7 @@ use crate::broker::Incoming;
 use crate::checkpoints::{self, Positions, Step};
 use crate::lease::Slots;
 use crate::log::Log;
+use crate::tail::Follower;
 use crate::{Recorded, Result, feed, planted};
 
 /// How long a log may be ahead although the broker delivers: one partition of it may be stuck.
@@ -31,6 +32,8 @@ pub(super) struct Cursor {
     /// Up to here nothing of a partition is unseen, whether or not its checkpoint was moved so far.
     scanned: BTreeMap<i16, i64>,
     head: watch::Receiver<i64>,
+    /// What this process writes there itself.
+    tail: Follower,
     /// The head up to which everything is known to be applied.
     verified: i64,
     /// Since when the log is ahead of that.
@@ -40,7 +43,9 @@ pub(super) struct Cursor {
     stored: Positions,
     /// Since when they stay behind.
     unstored_since: Option<Instant>,
-    /// Whether the log is followed because the broker is silent.
+    /// Whether there is a broker that may bring what is new.
+    has_broker: bool,
+    /// Whether the log is followed, because the broker is silent or there is none.
     following: bool,
     /// While the log is followed: a position that was seen there, and when. A broker that brings it soon after is
     /// there again; one that brings what is long past has yet to catch up.
@@ -65,6 +70,7 @@ impl Cursor {
             positions.iter().map(|(partition, position)| (*partition, *position)).collect();
         subscription.home.signal().progressed(life, &subscription.name, &name, &reached);
         positions.retain(|partition, _| slots.contains(partition));
+        let tail = source.log.follow();
         source.log.signal().refresh().await?;
         Ok(Self {
             source: name,
@@ -76,18 +82,24 @@ impl Cursor {
             unstored_since: None,
             positions,
             head: source.log.signal().head(),
+            tail,
             verified: -1,
             ahead_since: None,
             last_arrival: Instant::now(),
+            has_broker: subscription.broker.is_some(),
             // What was missed while nobody listened is in the log.
             following: true,
             expected: None,
         })
     }
 
-    pub(super) async fn head_moved(&mut self) {
-        if self.head.changed().await.is_err() {
-            std::future::pending::<()>().await;
+    /// Waits until the log has grown.
+    pub(super) async fn grown(&mut self) {
+        tokio::select! {
+            changed = self.head.changed() => if changed.is_err() {
+                std::future::pending::<()>().await;
+            },
+            () = self.tail.arrived() => {}
         }
     }
 
@@ -126,6 +138,36 @@ impl Cursor {
     fn floor(&self, partition: i16) -> Option<i64> {
         let position = self.positions.get(&partition)?;
         Some((*position).max(self.scanned.get(&partition).copied().unwrap_or_default()))
+    }
+
+    /// Takes what this process wrote itself, as far as it follows right upon what is known.
+    pub(super) async fn take(&mut self) -> Result<Option<Batch>> {
+        if self.verified < 0 {
+            return Ok(None);
+        }
+        let mut upto = self.verified;
+        let mut reached: BTreeMap<i16, i64> = BTreeMap::new();
+        let mut events = Vec::new();
+        while events.len() < BATCH_EVENTS
+            && let Some((batch, from)) = self.tail.next(upto)
+        {
+            for event in &batch[from..] {
+                upto = event.position;
+                if self.floor(event.partition).is_none_or(|floor| event.position <= floor) {
+                    continue;
+                }
+                reached.insert(event.partition, event.position);
+                if self.wants(&event.aggregate_type) {
+                    events.push(Delivered::stored(&self.source, event.clone()));
+                }
+            }
+        }
+        if upto == self.verified {
+            return Ok(None);
+        }
+        self.is_brought();
+        let steps = self.steps(|partition| reached.get(&partition).copied());
+        Ok(Some(self.batch(events, steps, Some(upto), Some(upto)).await?))
     }
 
     /// Sorts the records of the broker: duplicates are skipped, gaps are filled from the log.
@@ -180,12 +222,27 @@ impl Cursor {
             }
         }
         if !reached.is_empty() {
-            self.last_arrival = Instant::now();
-            self.following = false;
-            self.expected = None;
+            self.is_brought();
         }
         let steps = self.steps(|partition| reached.get(&partition).copied());
         self.batch(events, steps, None, None).await
+    }
+
+    /// What is new was brought: the log need not be followed.
+    fn is_brought(&mut self) {
+        self.last_arrival = Instant::now();
+        self.following = !self.has_broker;
+        self.expected = None;
+    }
+
+    fn wants(&self, aggregate_type: &str) -> bool {
+        self.aggregates.is_empty() || self.aggregates.contains(&aggregate_type)
+    }
+
+    /// Up to where a record of the broker tells nothing new. While the log is followed each is of interest: it shows
+    /// that the broker is there again.
+    pub(super) fn known(&self) -> i64 {
+        if self.following { -1 } else { self.verified }
     }
 
     /// The broker brought what the log has given already. The log tells of itself at once, so that whoever follows
@@ -220,7 +277,7 @@ impl Cursor {
             .into_iter()
             .filter(|row| self.floor(row.partition).is_some_and(|floor| row.position > floor))
             .collect();
-        if !new.is_empty() && subscription.broker.is_some() && self.verified >= 0 && !self.following {
+        if !new.is_empty() && self.has_broker && self.verified >= 0 && !self.following {
             tracing::info!(
                 subscription = subscription.name,
                 source = self.source,
@@ -229,8 +286,7 @@ impl Cursor {
             metrics::counter!("mart_log_followed_total", "subscription" => subscription.name.clone())
                 .increment(1);
         }
-        // Without a broker there is nothing else to follow.
-        self.following = subscription.broker.is_none() || !new.is_empty();
+        self.following = !self.has_broker || !new.is_empty();
         if let Some(last) = new.last().filter(|_| self.following && self.expected.is_none()) {
             self.expected = Some((last.position, Instant::now()));
         }
@@ -262,9 +318,7 @@ impl Cursor {
         scanned: Option<i64>,
         verified: Option<i64>,
     ) -> Result<Batch> {
-        if !self.aggregates.is_empty() {
-            events.retain(|event| self.aggregates.contains(&event.aggregate_type.as_str()));
-        }
+        events.retain(|event| self.wants(&event.aggregate_type));
         if self.personal && !events.is_empty() {
             let published: Vec<i64> = events
                 .iter()

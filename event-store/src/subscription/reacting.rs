@@ -60,6 +60,10 @@ impl<R: Reactor> Subscriber for Reacting<R> {
         self.0.carry_out(batch).await
     }
 
+    fn has_effects(&self, batch: &[Delivered]) -> Result<bool, ApplyError> {
+        Ok(self.0.timers(batch)? != TimerChanges::default())
+    }
+
     async fn write(&self, batch: &[Delivered], transaction: &mut PgConnection) -> Result<(), ApplyError> {
         let changes = self.0.timers(batch)?;
         timers::set(transaction, &changes.set).await?;

@@ -6,6 +6,7 @@ use embedded::testing::{self, TestDatabase};
 use event_store::execute::ClaimChange;
 use event_store::{Behaviour, CommandBus, Log};
 use serde::{Deserialize, Serialize};
+use sqlx::ConnectOptions;
 use uuid::Uuid;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -143,6 +144,12 @@ pub(crate) async fn open(database: &TestDatabase) -> Log {
     let log = Log::open("accounts", &database.url, [7; 32]).expect("the URL is good");
     log.migrate().await.expect("the migrations apply");
     log
+}
+
+/// The same, of a log that is open.
+pub(crate) fn apart(log: &Log) -> Log {
+    let url = log.connect_options().to_url_lossy();
+    Log::open(log.source(), url.as_str(), [7; 32]).expect("the URL is good")
 }
 
 pub(crate) fn bus(log: &Log) -> CommandBus<Account> {

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, Row};
 use tokio_util::sync::CancellationToken;
 
-use crate::account::{AccountCommand, AccountEvent, bus, log, new_id, open};
+use crate::account::{AccountCommand, AccountEvent, apart, bus, log, new_id, open};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -133,7 +133,12 @@ pub(crate) fn subscription(log: &Log, broker: Option<Broker>) -> Subscription {
     }
 }
 
+/// Deposits from another process: what the one of the readers writes comes to them without a broker.
 pub(crate) async fn deposit(log: &Log, accounts: usize, each: usize) -> HashMap<String, i64> {
+    deposit_here(&apart(log), accounts, each).await
+}
+
+async fn deposit_here(log: &Log, accounts: usize, each: usize) -> HashMap<String, i64> {
     let bus = bus(log);
     let ids: Vec<String> = (0..accounts).map(|_| new_id()).collect();
     for _ in 0..each {
@@ -200,6 +205,40 @@ async fn what_is_committed_reaches_the_topic_and_its_subscribers_once() {
         }
     };
     tokio::time::timeout(PATIENCE, relayed).await.expect("the relay's progress reaches the head");
+    stop.cancel();
+    relay.await.expect("the relay ends");
+    follower.await.expect("the subscription ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_process_writes_itself_it_reads_without_the_broker_and_once() {
+    let (_database, log) = log().await;
+    tables(&log).await;
+    let server = testing::broker();
+    make_topic(&server).await;
+    let broker = connect(&server);
+    let stop = CancellationToken::new();
+    let relay = tokio::spawn(relay::run(log.clone(), broker.clone(), encoder(), stop.clone()));
+    let balances_here = Balances::default();
+    let published = Arc::clone(&balances_here.published);
+    let mut subscription = subscription(&log, Some(broker));
+    subscription.subscriber = Arc::new(balances_here);
+    let follower = tokio::spawn(subscription.run(stop.clone()));
+    let mut expected = deposit_here(&log, 5, 1).await;
+    caught_up(&log).await;
+    let before = published.load(Ordering::Relaxed);
+    for _ in 0..20 {
+        expected.extend(deposit_here(&log, 5, 2).await);
+        caught_up(&log).await;
+    }
+    assert_eq!(published.load(Ordering::Relaxed), before, "the broker was waited for");
+    // What others write in between is missed by nobody.
+    for _ in 0..5 {
+        expected.extend(deposit(&log, 3, 1).await);
+        expected.extend(deposit_here(&log, 3, 2).await);
+    }
+    caught_up(&log).await;
+    assert_eq!(balances(&log).await, expected);
     stop.cancel();
     relay.await.expect("the relay ends");
     follower.await.expect("the subscription ends");

@@ -60,6 +60,26 @@ async fn a_tail_that_another_process_has_written_anew_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_loaded_is_what_the_log_has_whatever_is_remembered() {
+    let (database, log, bus, id) = taken_back().await;
+    let balance = async |bus: &CommandBus<Account>| {
+        let loaded = bus.load(&id).await.expect("loaded");
+        (loaded.version, loaded.aggregate.balance)
+    };
+    assert_eq!(balance(&bus).await, (2, 20));
+    let other = crate::account::bus(&open(&database).await);
+    deposit(&other, &id, 100, 3).await;
+    assert_eq!(balance(&bus).await, (5, 320), "what others wrote since");
+    sqlx::query("delete from event_store.events where position > 2")
+        .execute(log.database())
+        .await
+        .expect("taken back");
+    let third = crate::account::bus(&open(&database).await);
+    deposit(&third, &id, 7, 3).await;
+    assert_eq!(balance(&bus).await, (5, 41), "another event stands where the last one stood");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_cannot_be_read_fails_its_aggregate_and_no_other() {
     let (_database, log) = log().await;
     let writing = bus(&log);

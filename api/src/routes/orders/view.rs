@@ -15,7 +15,7 @@ use aggregates::personal::Personal;
 
 use crate::problem::Problem;
 use crate::routes::amounts::money;
-use crate::routes::executed::event_at;
+use crate::routes::executed::{begun_at, position_of};
 use crate::service::{Answer, ok};
 use crate::services::OrdersService;
 
@@ -133,9 +133,9 @@ pub(crate) async fn show(
     let details = loaded.aggregate.details().ok_or_else(Problem::not_found)?;
     let created_at = match created_at {
         Some(created_at) => created_at,
-        None => event_at(&service.orders, id, 1).await?.recorded_at,
+        None => begun_at(&service.orders, id, loaded).await?,
     };
-    let position = event_at(&service.orders, id, loaded.version).await?.position;
+    let position = position_of(&service.orders, id, loaded).await?;
     let body = OrderBody::of(details, created_at, loaded.version)?;
     Ok(ok(body).with_version(loaded.version).with_position("orders", id, position))
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use chrono::{DateTime, Utc};
 use event_store::Target;
 use event_store::execute::Loaded;
 use uuid::Uuid;
@@ -16,7 +15,7 @@ use crate::auth::Caller;
 use crate::extract::Freshness;
 use crate::gateway::{CardToken, GatewayError};
 use crate::problem::Problem;
-use crate::routes::executed::{Done, event_at};
+use crate::routes::executed::{Done, begun_at, event_at, position_of};
 use crate::routes::payments::card::{Means, Paying};
 use crate::routes::payments::refusals::{amount_mismatch, closed, declined};
 use crate::routes::payments::view::PaymentBody;
@@ -105,15 +104,12 @@ pub(super) async fn pay(
     };
     let id = PaymentId::of(order_id).to_string();
     let done = give(service, Target::Existing(id), command, write.context()).await?;
-    let event = event_at(&service.payments, &done.id, done.sequence).await?.decode().map_err(engine)?;
-    let PaymentEvent::PaymentAttemptRequested { attempt, .. } = event else {
-        return Err(Problem::internal("an attempt to pay asked nobody"));
-    };
+    let attempt = number_of(service, &done).await?;
     let (loaded, progress) = outcome(service, &done, attempt, write.freshness).await?;
-    let position = event_at(&service.payments, &done.id, loaded.version).await?.position;
+    let position = position_of(&service.payments, &done.id, &loaded).await?;
     let decided = matches!(progress, Progress::Declined | Progress::Paid);
     if decided && write.freshness == Freshness::Wait {
-        heard_by_orders(service, &done.id, position).await?;
+        heard_by_orders(service, order_id, &done.id, position).await?;
     }
     let status = match progress {
         Progress::Declined => return Err(declined()),
@@ -122,7 +118,8 @@ pub(super) async fn pay(
         Progress::Paid => StatusCode::OK,
     };
     let account = loaded.aggregate.account().ok_or_else(Problem::not_found)?;
-    let created_at = opened_at(service, &done.id).await?;
+    // An order can be paid from the payment's first event on.
+    let created_at = begun_at(&service.payments, &done.id, &loaded).await?;
     let body = PaymentBody::of(account, created_at, loaded.version);
     let location = format!("/v1/payments/{}", done.id);
     Ok(ok(body)
@@ -142,6 +139,18 @@ async fn token_of(service: &PaymentsService, means: Means) -> Result<CardToken, 
         GatewayError::InvalidCard => Problem::invalid_field(field, "is not accepted by the payment gateway"),
         GatewayError::NoAnswer => Problem::service_unavailable("the payment gateway does not answer"),
     })
+}
+
+/// Which attempt a command made.
+async fn number_of(service: &PaymentsService, done: &Done<Payment>) -> Result<u32, Problem> {
+    let account = done.state.account().filter(|_| !done.repeated);
+    if let Some(Stage::Requested(attempt)) = account.map(|account| &account.stage) {
+        return Ok(attempt.number);
+    }
+    match event_at(&service.payments, &done.id, done.sequence).await?.decode().map_err(engine)? {
+        PaymentEvent::PaymentAttemptRequested { attempt, .. } => Ok(attempt),
+        _ => Err(Problem::internal("an attempt to pay asked nobody")),
+    }
 }
 
 /// Waits for the gateway, and once the money is promised for the money.
@@ -180,11 +189,6 @@ fn progress_of(payment: &Payment, attempt: u32) -> Progress {
         Stage::Voiding(_) | Stage::Voided(_) => Progress::Undone,
         Stage::Payable => Progress::Declined,
     }
-}
-
-/// When the order could first be paid: the payment's first event.
-async fn opened_at(service: &PaymentsService, id: &str) -> Result<DateTime<Utc>, Problem> {
-    Ok(event_at(&service.payments, id, 1).await?.recorded_at)
 }
 
 async fn wait_until(

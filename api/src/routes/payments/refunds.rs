@@ -15,7 +15,7 @@ use crate::check::{Check, Field};
 use crate::decimal::Decimal;
 use crate::extract::Freshness;
 use crate::problem::Problem;
-use crate::routes::executed::event_at;
+use crate::routes::executed::{event_at, position_of};
 use crate::routes::payments::view::RefundBody;
 use crate::routes::payments::{give, heard_by_orders};
 use crate::service::{Answer, Write, created, engine};
@@ -79,7 +79,7 @@ pub(super) async fn refund(
     let done = give(service, target, command, write.context()).await?;
     let recorded = event_at(&service.payments, &done.id, done.sequence).await?;
     let event = recorded.decode().map_err(engine)?;
-    let PaymentEvent::RefundRequested { refund_id, amount, reason, .. } = event else {
+    let PaymentEvent::RefundRequested { order_id, refund_id, amount, reason, .. } = event else {
         return Err(Problem::internal("a refund asked nobody"));
     };
     let limit = match write.freshness {
@@ -94,9 +94,9 @@ pub(super) async fn refund(
     let waited = service.arrivals.wait_for(&service.payments, &done.id, limit, answered).await;
     let waited = waited.map_err(engine)?;
     let status = stage(&waited.aggregate).unwrap_or(RefundStage::Requested);
-    let position = event_at(&service.payments, &done.id, waited.version).await?.position;
+    let position = position_of(&service.payments, &done.id, &waited).await?;
     if status == RefundStage::Succeeded && write.freshness == Freshness::Wait {
-        heard_by_orders(service, &done.id, position).await?;
+        heard_by_orders(service, order_id, &done.id, position).await?;
     }
     let body = RefundBody {
         id: refund_id.0,
