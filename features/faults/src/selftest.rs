@@ -20,22 +20,28 @@ pub struct Defect {
     pub name: &'static str,
     /// What breaks.
     pub faults: &'static [Fault],
+    /// What else is armed: a stall in a gap that a fault would seldom meet by itself.
+    pub widened_by: Option<&'static str>,
 }
 
 /// All of them.
 pub const DEFECTS: [Defect; 8] = [
-    Defect { name: "defect-relay-marks-before-ack", faults: &[Fault::BrokerDown, Fault::Kill] },
-    Defect { name: "defect-projector-skips-dedup", faults: &[Fault::Repeat] },
-    Defect { name: "defect-projector-checkpoint-apart", faults: &[Fault::CommitCut] },
+    defect("defect-relay-marks-before-ack", &[Fault::BrokerDown, Fault::Kill]),
+    defect("defect-projector-skips-dedup", &[Fault::Repeat]),
+    defect("defect-projector-checkpoint-apart", &[Fault::CommitCut]),
+    defect("defect-reservation-ignores-version", &[Fault::Pause, Fault::Kill, Fault::LinkStall]),
+    defect("defect-gateway-new-key", &[Fault::GatewaySilent]),
     Defect {
-        name: "defect-reservation-ignores-version",
-        faults: &[Fault::Pause, Fault::Kill, Fault::LinkStall],
+        widened_by: Some("command-row-apart=30%sleep(250)"),
+        ..defect("defect-idempotency-row-apart", &[Fault::Kill])
     },
-    Defect { name: "defect-gateway-new-key", faults: &[Fault::GatewaySilent] },
-    Defect { name: "defect-idempotency-row-apart", faults: &[Fault::CommitCut, Fault::BackendEnd] },
-    Defect { name: "defect-poison-swallowed", faults: &[Fault::Poison] },
-    Defect { name: "defect-cancellation-forgets-release", faults: &[Fault::LinkDelay] },
+    defect("defect-poison-swallowed", &[Fault::Poison]),
+    defect("defect-cancellation-forgets-release", &[Fault::LinkDelay]),
 ];
+
+const fn defect(name: &'static str, faults: &'static [Fault]) -> Defect {
+    Defect { name, faults, widened_by: None }
+}
 
 /// What became of a defect.
 #[derive(Debug, Clone)]
@@ -59,7 +65,7 @@ pub async fn look_for(defect: Defect, plan: &Plan) -> Result<Found> {
             seed: plan.seed.wrapping_add(number),
             lasting: TRY,
             faults: Selection::new(defect.faults, &[]),
-            failpoints: Some(format!("{}=return", defect.name)),
+            failpoints: Some(armed(defect)),
             ..plan.clone()
         };
         let verdict = run(&attempt).await?;
@@ -69,4 +75,10 @@ pub async fn look_for(defect: Defect, plan: &Plan) -> Result<Found> {
         }
     }
     Ok(Found { defect, by: None, after: started.elapsed() })
+}
+
+/// What a mart with this defect is started with.
+fn armed(defect: Defect) -> String {
+    let widened = defect.widened_by.map(|point| format!(";{point}")).unwrap_or_default();
+    format!("{}=return{widened}", defect.name)
 }
