@@ -1,5 +1,6 @@
 //! The projector: it keeps the generations of a read model up with the logs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -75,7 +76,10 @@ impl<M: ReadModel> Projector<M> {
     }
 
     /// Replaces published events by their stored form where the sealed fields are needed.
-    async fn stored(&self, batch: &[Delivered]) -> Result<Vec<Delivered>> {
+    async fn stored<'a>(&self, batch: &'a [Delivered]) -> Result<Cow<'a, [Delivered]>> {
+        if batch.iter().all(|event| matches!(event.body, Body::Stored(_))) {
+            return Ok(Cow::Borrowed(batch));
+        }
         let mut batch = batch.to_vec();
         for (service, log) in &self.sealed {
             let published: Vec<i64> = batch
@@ -97,7 +101,7 @@ impl<M: ReadModel> Projector<M> {
                 }
             }
         }
-        Ok(batch)
+        Ok(Cow::Owned(batch))
     }
 }
 
@@ -108,8 +112,7 @@ impl<M: ReadModel> Subscriber for Projector<M> {
         batch: &[Delivered],
         transaction: &mut PgConnection,
     ) -> std::result::Result<(), ApplyError> {
-        let stored = if self.sealed.is_empty() { None } else { Some(self.stored(batch).await?) };
-        let batch = stored.as_deref().unwrap_or(batch);
+        let batch = if self.sealed.is_empty() { Cow::Borrowed(batch) } else { self.stored(batch).await? };
         let happened: Vec<Happened> =
             batch.iter().map(Happened::read).collect::<std::result::Result<_, _>>()?;
         let mut rows = Rows::<M>::default();

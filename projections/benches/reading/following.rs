@@ -58,7 +58,7 @@ pub(crate) async fn measure(history: &History, options: &Options) -> Result<Row,
 
 /// Runs the projector until it has caught up; gives events per second.
 async fn follow(history: &History) -> Result<f64, Failure> {
-    let log = &history.log;
+    let log = &history.afresh()?;
     generations::ensure::<OrderDetails>(log).await?;
     let stop = CancellationToken::new();
     let started = Instant::now();

@@ -5,7 +5,7 @@ use cqrs_es::DomainEvent;
 use embedded::postgres::database_url;
 use event_store::Log;
 use figures::{Failure, Options};
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 use uuid::Uuid;
 
 use aggregates::identifiers::{OrderId, ProductId, UserId};
@@ -66,6 +66,12 @@ pub(crate) struct History {
 }
 
 impl History {
+    /// The same log, as a process sees it that has just started: it has heard of no reader yet.
+    pub(crate) fn afresh(&self) -> Result<Log, Failure> {
+        let url = self.log.connect_options().to_url_lossy();
+        Ok(Log::open(self.log.source(), url.as_str(), [7; 32])?)
+    }
+
     pub(crate) async fn write(server_url: &str, options: &Options) -> Result<Self, Failure> {
         let events = if options.quick { QUICK_EVENTS } else { EVENTS };
         let log = open(server_url, "history").await?;

@@ -51,7 +51,7 @@ pub(crate) async fn measure(history: &History, options: &Options) -> Result<Row,
 
 /// Rebuilds until the new rows are live; gives events per second.
 async fn rebuild(history: &History) -> Result<f64, Failure> {
-    let log = &history.log;
+    let log = &history.afresh()?;
     let started = Instant::now();
     let outcome = rebuild::run::<OrderDetails>(
         log,

@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use aggregates::orders::Order;
+use aggregates::identifiers::OrderId;
+use aggregates::orders::{Order, OrderEvent};
 
 use crate::history::{life, open};
 use crate::relaying::broker;
@@ -52,6 +53,15 @@ pub(crate) async fn measure(server_url: &str, options: &Options) -> Result<Vec<R
     ])
 }
 
+/// The first event of an order.
+fn placed(order: Uuid) -> OrderEvent {
+    let [mut first, ..] = life();
+    if let OrderEvent::OrderPlaced { order_id, .. } = &mut first {
+        *order_id = OrderId(order);
+    }
+    first
+}
+
 async fn see(log: &Log, orders: usize) -> Result<Vec<Duration>, Failure> {
     let (kafka, config) = broker()?;
     let broker = Broker::new(config);
@@ -63,13 +73,14 @@ async fn see(log: &Log, orders: usize) -> Result<Vec<Duration>, Failure> {
     let live = Live::<OrderDetails>::new(log.clone());
     let mut latencies = Vec::with_capacity(orders);
     for number in 0..WARM_UP + orders {
-        let id = Uuid::now_v7().to_string();
+        let order = Uuid::now_v7();
+        let id = order.to_string();
         let context = bus.load_aggregate(&id).await?;
-        bus.commit(life().into_iter().take(1).collect(), context, HashMap::new()).await?;
+        bus.commit(vec![placed(order)], context, HashMap::new()).await?;
         let committed = Instant::now();
         while live.find(&id).await?.is_none() {
             if committed.elapsed() > PATIENCE {
-                return Err(format!("order {id} never became visible").into());
+                return Err(format!("order {number}, {id}, never became visible").into());
             }
             sleep(LOOK_AGAIN).await;
         }
