@@ -32,8 +32,9 @@ const UNACKNOWLEDGED_EVENTS: i64 = 20_000;
 const PACE: Duration = Duration::from_millis(10);
 /// How often progress is stored while it moves.
 const STORED_EVERY: Duration = Duration::from_millis(100);
-/// How long the relay waits for a notification before it looks for itself.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long the relay waits to be told that the log has grown before it looks for itself. Whoever tells it looks each
+/// second.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long a relay that is to stop waits for the acknowledgements of a broker that may be down.
 const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 /// How long it pauses after a failure.

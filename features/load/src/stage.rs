@@ -129,7 +129,9 @@ impl Stage {
     /// When the mart refuses it.
     pub async fn product(&self, pieces: u32) -> Result<Uuid> {
         let mut connection = Connection::open(&self.server).await?;
-        product(&mut connection, &self.admin, "Load test bestseller", pieces).await
+        // Each sale has a product of its own, and no two of a mart have the same name.
+        let name = format!("Load test bestseller {}", spelled(rand::rng().random_range(0..usize::MAX)));
+        product(&mut connection, &self.admin, &name, pieces).await
     }
 
     /// The stock of a product.
