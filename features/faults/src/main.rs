@@ -71,7 +71,8 @@ struct RunOptions {
 #[derive(Debug, Args)]
 struct SelftestOptions {
     /// Only this defect; may be given several times
-    #[arg(long, value_name = "DEFECT")]
+    #[arg(long, value_name = "DEFECT",
+          value_parser = clap::builder::PossibleValuesParser::new(DEFECTS.map(|defect| defect.name)))]
     defect: Vec<String>,
 
     #[command(flatten)]

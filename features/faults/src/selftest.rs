@@ -28,7 +28,10 @@ pub struct Defect {
 pub const DEFECTS: [Defect; 8] = [
     defect("defect-relay-marks-before-ack", &[Fault::BrokerDown, Fault::Kill]),
     defect("defect-projector-skips-dedup", &[Fault::Repeat]),
-    defect("defect-projector-checkpoint-apart", &[Fault::CommitCut]),
+    Defect {
+        widened_by: Some("subscription-before-commit=30%sleep(200)"),
+        ..defect("defect-projector-checkpoint-apart", &[Fault::Kill, Fault::CommitCut])
+    },
     defect("defect-reservation-ignores-version", &[Fault::Pause, Fault::Kill, Fault::LinkStall]),
     defect("defect-gateway-new-key", &[Fault::GatewaySilent]),
     Defect {

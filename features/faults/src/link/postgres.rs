@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// The protocol code of a start-up message, version 3.0.
 const START_UP: u32 = 196_608;
-/// What commits by itself: the append of events.
-const APPENDS: &str = "event_store.append(";
+/// What commits by itself: the append of events, and checkpoints that move alone.
+const COMMITTING: [&str; 2] = ["event_store.append(", "update event_store.checkpoints"];
 
 /// A connection, as far as its messages tell.
 #[derive(Debug, Default)]
@@ -91,7 +91,8 @@ impl Asking {
             b'P' => {
                 let mut texts = texts(body);
                 if let (Some(name), Some(statement)) = (texts.next(), texts.next()) {
-                    let commits = statement.contains(APPENDS) || is_commit(&statement);
+                    let commits =
+                        COMMITTING.iter().any(|text| statement.contains(text)) || is_commit(&statement);
                     self.statements.insert(name, commits);
                 }
             }
