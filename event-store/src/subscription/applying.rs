@@ -233,11 +233,17 @@ async fn transact(
         return Ok(owner);
     }
     let mut transaction = subscription.home.database().begin().await?;
-    subscription.subscriber.write(events, &mut transaction).await?;
     if planted!("defect-projector-checkpoint-apart") {
+        let name = &subscription.name;
+        let owner = checkpoints::step(&mut transaction, name, &cursor.source, steps).await?;
         transaction.commit().await?;
-        transaction = subscription.home.database().begin().await?;
+        crash_point!("checkpoint-apart", name, Err(Error::ShuttingDown.into()));
+        let mut transaction = subscription.home.database().begin().await?;
+        subscription.subscriber.write(events, &mut transaction).await?;
+        transaction.commit().await?;
+        return Ok(owner);
     }
+    subscription.subscriber.write(events, &mut transaction).await?;
     crash_point!("subscription-before-commit", &subscription.name, Err(Error::ShuttingDown.into()));
     if !checkpoints::step(&mut transaction, &subscription.name, &cursor.source, steps).await? {
         return Ok(false);

@@ -29,7 +29,7 @@ pub const DEFECTS: [Defect; 8] = [
     defect("defect-relay-marks-before-ack", &[Fault::BrokerDown, Fault::BrokerErrors, Fault::Kill]),
     defect("defect-projector-skips-dedup", &[Fault::Repeat]),
     Defect {
-        widened_by: Some("subscription-before-commit=30%sleep(200)"),
+        widened_by: Some("checkpoint-apart=30%sleep(100)"),
         ..defect("defect-projector-checkpoint-apart", &[Fault::Kill, Fault::CommitCut])
     },
     defect("defect-reservation-ignores-version", &[Fault::Pause, Fault::Kill, Fault::LinkStall]),
