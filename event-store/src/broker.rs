@@ -266,7 +266,8 @@ impl Broker {
             // A record that fails for good takes those behind it with it, instead of being passed by them.
             .set("enable.gapless.guarantee", "true")
             .set("compression.type", "lz4")
-            .set("linger.ms", "0")
+            // Whoever does not wait for the broker may as well collect.
+            .set("linger.ms", if planted!("defect-relay-marks-before-ack") { "500" } else { "0" })
             .set("queue.buffering.max.messages", "100000")
             // How long a topic may be unknown before its messages are reported as failed.
             .set("topic.metadata.propagation.max.ms", "2000")

@@ -26,7 +26,7 @@ pub struct Defect {
 
 /// All of them.
 pub const DEFECTS: [Defect; 8] = [
-    defect("defect-relay-marks-before-ack", &[Fault::BrokerDown, Fault::BrokerErrors, Fault::Kill]),
+    defect("defect-relay-marks-before-ack", &[Fault::BrokerDown, Fault::Kill]),
     defect("defect-projector-skips-dedup", &[Fault::Repeat]),
     Defect {
         widened_by: Some("checkpoint-apart=30%sleep(100)"),
