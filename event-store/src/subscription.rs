@@ -238,11 +238,25 @@ impl Subscription {
                 continue;
             }
             let mut lost = membership.held().clone();
-            let ended = tokio::select! {
-                // Another membership of this process has taken the place of this one.
-                changed = lost.changed() => if changed.is_err() { break } else { Ok(()) },
-                ended = self.follow(&slots, inbox.as_mut(), &stop) => ended,
+            let term = stop.child_token();
+            let mut is_replaced = false;
+            let ended = {
+                let mut following = std::pin::pin!(self.follow(&slots, inbox.as_mut(), &term));
+                tokio::select! {
+                    changed = lost.changed() => {
+                        // Another membership of this process has taken the place of this one.
+                        is_replaced = changed.is_err();
+                        // It ends by itself and is not dropped: sqlx gives a connection back to its pool with the
+                        // transaction open that it was just beginning.
+                        term.cancel();
+                        following.await
+                    }
+                    ended = &mut following => ended,
+                }
             };
+            if is_replaced {
+                break;
+            }
             if let Err(error) = ended {
                 tracing::warn!(subscription = self.name, error = %describe(&error), "the subscription starts over");
                 metrics::counter!("mart_subscription_restarts_total", "subscription" => self.name.clone())
