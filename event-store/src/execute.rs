@@ -282,7 +282,16 @@ where
     /// # Errors
     /// When the log cannot be read.
     pub async fn load(&self, aggregate_id: &str) -> Result<Loaded<A>> {
-        let loaded = self.inner.loader.load(aggregate_id, self.remembered(aggregate_id)).await?;
+        let mut remembered = self.remembered(aggregate_id);
+        if let Some(known) = &remembered
+            && let Some(person) = (self.inner.behaviour.person_of_state)(aggregate_id, &known.aggregate)
+            && self.inner.log.personal().is_forgotten(person).await?
+        {
+            // It was read while the person's key was there, and has in it what must not be read any more.
+            drop(self.inner.cache.take(aggregate_id));
+            remembered = None;
+        }
+        let loaded = self.inner.loader.load(aggregate_id, remembered).await?;
         if loaded.version > 0 {
             self.inner.cache.offer(aggregate_id, &loaded);
         }

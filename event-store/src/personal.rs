@@ -158,6 +158,14 @@ impl PersonalKeys {
         Ok(())
     }
 
+    /// Whether a person's key was destroyed.
+    ///
+    /// # Errors
+    /// When the database is unreachable.
+    pub async fn is_forgotten(&self, person: Uuid) -> Result<bool> {
+        Ok(matches!(self.known_key(person).await?, Known::Destroyed))
+    }
+
     async fn key_for_sealing(&self, person: Uuid) -> Result<Option<Key>> {
         match self.known_key(person).await? {
             Known::Key(key) => return Ok(Some(key)),

@@ -10,7 +10,8 @@ use crate::account::{AccountCommand, AccountEvent, bus, log, new_id, open};
 async fn a_personal_field_is_sealed_in_the_log_and_readable_through_it() {
     let (database, log) = log().await;
     let id = new_id();
-    bus(&log)
+    let accounts = bus(&log);
+    accounts
         .execute(
             Target::New(id.clone()),
             AccountCommand::Open { owner: "dora".to_owned() },
@@ -18,6 +19,7 @@ async fn a_personal_field_is_sealed_in_the_log_and_readable_through_it() {
         )
         .await
         .expect("accepted");
+    assert_eq!(accounts.load(&id).await.expect("loads").aggregate.owner.as_deref(), Some("dora"));
     let row =
         sqlx::query("select payload::text as payload, metadata::text as metadata from event_store.events")
             .fetch_one(log.database())
@@ -39,6 +41,7 @@ async fn a_personal_field_is_sealed_in_the_log_and_readable_through_it() {
 
     let person = Uuid::parse_str(&id).expect("a uuid");
     log.personal().forget(person).await.expect("forgotten");
+    assert_eq!(accounts.load(&id).await.expect("loads").aggregate.owner, None, "what is remembered of it, too");
     let elsewhere = open(&database).await;
     assert_eq!(bus(&elsewhere).load(&id).await.expect("loads").aggregate.owner, None);
     let mut event = feed::read(log.database(), "accounts", 0, 10).await.expect("read").remove(0);
