@@ -141,7 +141,7 @@ async fn follow(log: Log, waiting: Seats) {
             continue;
         }
         while seen < upto {
-            match feed::touched(log.database(), seen, CHUNK_EVENTS).await {
+            match feed::touched(log.connections(), seen, CHUNK_EVENTS).await {
                 Ok(touched) => {
                     let Some((last, _)) = touched.last() else { break };
                     seen = *last;

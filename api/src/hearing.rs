@@ -33,7 +33,7 @@ impl Hearing {
         aggregate_id: &str,
         limit: Duration,
     ) -> Result<Option<bool>> {
-        match feed::last_of_stream(self.source.database(), aggregate_type, aggregate_id).await? {
+        match feed::last_of_stream(self.source.connections(), aggregate_type, aggregate_id).await? {
             Some(position) => self.up_to(aggregate_id, position, limit).await.map(Some),
             None => Ok(None),
         }

@@ -58,7 +58,7 @@ impl Reads for ServiceReads {
         limit: Duration,
     ) -> Result<bool> {
         let Some(log) = self.sources.logs.get(source) else { return Ok(true) };
-        match feed::last_of_stream(log.database(), aggregate_type, aggregate_id).await? {
+        match feed::last_of_stream(log.connections(), aggregate_type, aggregate_id).await? {
             Some(position) => {
                 let partition = Some(partition_of(aggregate_id));
                 self.wait(&Place { source: source.to_owned(), partition, position }, limit).await

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, Row};
+use sqlx::{PgExecutor, PgPool, Row};
 use uuid::Uuid;
 
 use crate::Result;
@@ -19,7 +19,7 @@ const PURGED_AT_ONCE: i64 = 10_000;
 ///
 /// # Errors
 /// When the database is unreachable.
-pub async fn find(database: &PgPool, command_id: Uuid) -> Result<Option<FirstCopy>> {
+pub async fn find(database: impl PgExecutor<'_>, command_id: Uuid) -> Result<Option<FirstCopy>> {
     let row = sqlx::query(
         "select aggregate_type, aggregate_id, sequence, position, refused, fingerprint, answer::text as answer \
          from event_store.commands where command_id = $1",
@@ -44,7 +44,7 @@ pub async fn find(database: &PgPool, command_id: Uuid) -> Result<Option<FirstCop
 ///
 /// # Errors
 /// When the database is unreachable.
-pub async fn complete(database: &PgPool, key: &CommandKey, answer: &str) -> Result<(String, bool)> {
+pub async fn complete(database: impl PgExecutor<'_>, key: &CommandKey, answer: &str) -> Result<(String, bool)> {
     let row = sqlx::query(
         "insert into event_store.commands as c \
          (command_id, principal, fingerprint, aggregate_type, aggregate_id, sequence, position, refused, answer, \

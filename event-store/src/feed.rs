@@ -1,7 +1,7 @@
 //! Reading a log: by position, and stream by stream.
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
+use sqlx::{PgExecutor, Row};
 
 use crate::{Error, Metadata, Recorded, Result};
 
@@ -33,7 +33,7 @@ pub(crate) fn recorded(row: &PgRow) -> Result<Recorded> {
 ///
 /// # Errors
 /// When the database is unreachable, or the log has a hole.
-pub async fn read(database: &PgPool, source: &str, after: i64, limit: i64) -> Result<Vec<Recorded>> {
+pub async fn read(database: impl PgExecutor<'_>, source: &str, after: i64, limit: i64) -> Result<Vec<Recorded>> {
     let rows = sqlx::query(&format!(
         "select {COLUMNS} from event_store.events where position > $1 order by position limit $2"
     ))
@@ -60,7 +60,7 @@ pub async fn read(database: &PgPool, source: &str, after: i64, limit: i64) -> Re
 /// # Errors
 /// When the database is unreachable.
 pub async fn read_partitions(
-    database: &PgPool,
+    database: impl PgExecutor<'_>,
     partitions: &[i16],
     after: i64,
     upto: i64,
@@ -83,7 +83,7 @@ pub async fn read_partitions(
 ///
 /// # Errors
 /// When the database is unreachable.
-pub async fn read_positions(database: &PgPool, positions: &[i64]) -> Result<Vec<Recorded>> {
+pub async fn read_positions(database: impl PgExecutor<'_>, positions: &[i64]) -> Result<Vec<Recorded>> {
     let rows = sqlx::query(&format!(
         "select {COLUMNS} from event_store.events where position = any($1) order by position limit $2"
     ))
@@ -99,7 +99,7 @@ pub async fn read_positions(database: &PgPool, positions: &[i64]) -> Result<Vec<
 /// # Errors
 /// When the database is unreachable.
 pub async fn read_stream(
-    database: &PgPool,
+    database: impl PgExecutor<'_>,
     aggregate_type: &str,
     aggregate_id: &str,
     after: i64,
@@ -122,7 +122,7 @@ pub async fn read_stream(
 ///
 /// # Errors
 /// When the database is unreachable.
-pub async fn head(database: &PgPool) -> Result<i64> {
+pub async fn head(database: impl PgExecutor<'_>) -> Result<i64> {
     let head: i64 = sqlx::query_scalar("select coalesce(max(position), 0) from event_store.events")
         .fetch_one(database)
         .await?;
@@ -133,7 +133,7 @@ pub async fn head(database: &PgPool) -> Result<i64> {
 ///
 /// # Errors
 /// When the database is unreachable.
-pub async fn last_of_partitions(database: &PgPool, upto: i64) -> Result<Vec<(i16, i64)>> {
+pub async fn last_of_partitions(database: impl PgExecutor<'_>, upto: i64) -> Result<Vec<(i16, i64)>> {
     let rows = sqlx::query(
         "select p.partition, e.position from generate_series(0, $2::integer - 1) as p(partition), \
          lateral (select position from event_store.events \
@@ -150,7 +150,7 @@ pub async fn last_of_partitions(database: &PgPool, upto: i64) -> Result<Vec<(i16
 ///
 /// # Errors
 /// When the database is unreachable.
-pub async fn touched(database: &PgPool, after: i64, limit: i64) -> Result<Vec<(i64, String)>> {
+pub async fn touched(database: impl PgExecutor<'_>, after: i64, limit: i64) -> Result<Vec<(i64, String)>> {
     let rows = sqlx::query(
         "select position, aggregate_id from event_store.events where position > $1 order by position limit $2",
     )
@@ -166,7 +166,7 @@ pub async fn touched(database: &PgPool, after: i64, limit: i64) -> Result<Vec<(i
 /// # Errors
 /// When the database is unreachable.
 pub async fn last_of_stream(
-    database: &PgPool,
+    database: impl PgExecutor<'_>,
     aggregate_type: &str,
     aggregate_id: &str,
 ) -> Result<Option<i64>> {

@@ -13,6 +13,7 @@ pub mod broker;
 pub mod checkpoints;
 pub mod commands;
 pub mod committer;
+pub mod connections;
 pub mod cqrs;
 pub mod event;
 pub mod execute;

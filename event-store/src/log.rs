@@ -7,11 +7,13 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
 use crate::committer::Committer;
+use crate::connections::Connections;
 use crate::lease::Leases;
 use crate::memory::Memory;
 use crate::personal::PersonalKeys;
 use crate::signal::Signal;
 use crate::tail::{Follower, Tail};
+use crate::timers::Workers;
 use crate::{Result, migrations};
 
 /// How long a transaction may wait for its next statement, by the database's clock. One whose process is frozen
@@ -25,7 +27,8 @@ const ALONG_INDEXES: (&str, &str) = ("enable_seqscan", "off");
 /// thinks of each that reads a table without an index, since it is told to use none such.
 const NOT_COMPILED: (&str, &str) = ("jit", "off");
 
-/// How many connections a log's pool holds at most, beside the committer's two and the listener's one.
+/// How many connections a log holds at most in its pool, and how many beside it for what runs often. The committer's
+/// two and the listener's one come on top.
 const OWN_CONNECTIONS: u32 = 8;
 /// The same for a log that is only read, that of another service.
 const READING_CONNECTIONS: u32 = 2;
@@ -34,7 +37,7 @@ const READING_CONNECTIONS: u32 = 2;
 const REACHED_WITHIN: Duration = Duration::from_secs(1);
 
 /// After how long without use a pooled connection is tried before it is handed out.
-const PING_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const PING_AFTER: Duration = Duration::from_secs(1);
 
 /// One service's log. Cheap to clone; all clones share the pool, the committer and the listener.
 #[derive(Clone)]
@@ -45,6 +48,7 @@ pub struct Log {
 struct Inner {
     source: String,
     database: PgPool,
+    connections: Connections,
     options: PgConnectOptions,
     committer: Committer,
     memory: Arc<Memory>,
@@ -52,6 +56,7 @@ struct Inner {
     signal: Signal,
     personal: PersonalKeys,
     leases: Leases,
+    workers: Workers,
 }
 
 impl std::fmt::Debug for Log {
@@ -103,16 +108,18 @@ impl Log {
                 })
             })
             .connect_lazy_with(options.clone());
+        let often = Connections::new(options.clone(), connections);
         let signal = Signal::start(source, database.clone(), options.clone());
         let memory = Arc::new(Memory::default());
         let tail = Tail::default();
         let committer = Committer::start(options.clone(), signal.clone(), Arc::clone(&memory), tail.clone());
-        let personal = PersonalKeys::new(database.clone(), master_key);
+        let personal = PersonalKeys::new(often.clone(), master_key);
         let leases = Leases::start(database.clone(), options.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 source: source.to_owned(),
                 database,
+                connections: often,
                 options,
                 committer,
                 memory,
@@ -120,6 +127,7 @@ impl Log {
                 signal,
                 personal,
                 leases,
+                workers: Workers::default(),
             }),
         })
     }
@@ -140,6 +148,11 @@ impl Log {
     /// The database of the service.
     pub fn database(&self) -> &PgPool {
         &self.inner.database
+    }
+
+    /// Connections to that database for what runs often: queries on these take one round trip, and not two.
+    pub fn connections(&self) -> &Connections {
+        &self.inner.connections
     }
 
     /// How to open a connection of one's own.
@@ -183,6 +196,11 @@ impl Log {
     /// The keys personal data is sealed with.
     pub fn personal(&self) -> &PersonalKeys {
         &self.inner.personal
+    }
+
+    /// The workers of this process that do its timed work.
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.inner.workers
     }
 
     /// Who of the processes on this database does what must be done once.

@@ -17,10 +17,11 @@ use lru::LruCache;
 use rand::RngCore;
 use serde_json::Value;
 use sha2::Sha256;
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::connections::Connections;
 use crate::{Error, Result};
 
 /// How many keys are held in memory.
@@ -51,13 +52,13 @@ impl Known {
 /// The keys of one service's database.
 #[derive(Clone)]
 pub struct PersonalKeys {
-    database: PgPool,
+    database: Connections,
     master: Arc<Key>,
     cache: Arc<Mutex<LruCache<Uuid, (Known, Instant)>>>,
 }
 
 impl PersonalKeys {
-    pub(crate) fn new(database: PgPool, master: [u8; 32]) -> Self {
+    pub(crate) fn new(database: Connections, master: [u8; 32]) -> Self {
         let capacity = NonZeroUsize::new(CACHED_KEYS).unwrap_or(NonZeroUsize::MIN);
         Self {
             database,

@@ -86,7 +86,7 @@ async fn look(home: &Log, subscription: &str, source: &str) -> Result<()> {
     )
     .bind(subscription)
     .bind(source)
-    .fetch_all(home.database())
+    .fetch_all(home.connections())
     .await?;
     let found = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     let found: Vec<(i16, i64)> = found.collect::<Result<_>>()?;

@@ -151,7 +151,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
             };
             // What was read ahead and found nothing may be older than the last notification.
             if chunk.is_empty() {
-                feed::read(log.database(), log.source(), next, room.min(CHUNK_EVENTS)).await?
+                feed::read(log.connections(), log.source(), next, room.min(CHUNK_EVENTS)).await?
             } else {
                 chunk
             }
@@ -161,7 +161,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
         if let Some(last) = read.last().filter(|_| read.len() as i64 == CHUNK_EVENTS) {
             // There is a backlog: the database reads on while this chunk is encoded and sent.
             let (log, after) = (log.clone(), last.position);
-            let reading = async move { feed::read(log.database(), log.source(), after, CHUNK_EVENTS).await };
+            let reading = async move { feed::read(log.connections(), log.source(), after, CHUNK_EVENTS).await };
             ahead = Some(tokio::spawn(reading));
         }
         let events = written.as_ref().map_or(&read[..], |(batch, from)| &batch[*from..]);

@@ -38,7 +38,7 @@ pub(crate) async fn load(
     .bind(aggregate_type)
     .bind(ids)
     .bind(shape)
-    .fetch_all(log.database())
+    .fetch_all(log.connections())
     .await?;
     let mut snapshots = Vec::with_capacity(rows.len());
     for row in rows {
@@ -93,7 +93,7 @@ pub(crate) async fn store<A: Aggregate>(
     .bind(sequence)
     .bind(shape)
     .bind(payload)
-    .execute(log.database())
+    .execute(log.connections())
     .await?;
     Ok(())
 }

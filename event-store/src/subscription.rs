@@ -26,11 +26,12 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{Broker, Incoming, Listener};
 use crate::lease::Slots;
 use crate::log::Log;
+use crate::timers::TimerChanges;
 use crate::{Error, Metadata, PARTITIONS, Recorded, Result};
 
 use applying::Applier;
 use cursor::Cursor;
-pub use reacting::{Reacting, Reactor, TimerChanges};
+pub use reacting::{Reacting, Reactor};
 pub use retrying::{Retried, retry_parked};
 
 /// How soon after one batch the next may begin. A single event is applied at once; under load events come together,
@@ -160,26 +161,17 @@ fn is_rollback(error: &sqlx::Error) -> bool {
 /// What a subscription does about events.
 #[async_trait]
 pub trait Subscriber: Send + Sync + 'static {
-    /// Does what happens outside the subscription's transaction. It is repeated after a crash, so each
-    /// effect must carry an identity of its own.
+    /// Does what happens outside the subscription's transaction, and says what is to be written in it. It is
+    /// repeated after a crash, so each effect must carry an identity of its own.
     ///
     /// # Errors
     /// See [`ApplyError`].
-    async fn prepare(&self, batch: &[Delivered]) -> std::result::Result<(), ApplyError> {
+    async fn prepare(&self, batch: &[Delivered]) -> std::result::Result<Effects, ApplyError> {
         let _ = batch;
-        Ok(())
+        Ok(Effects::Rows)
     }
 
-    /// Whether there is anything to write for a batch; where there is nothing, its checkpoints move alone.
-    ///
-    /// # Errors
-    /// See [`ApplyError`].
-    fn has_effects(&self, batch: &[Delivered]) -> std::result::Result<bool, ApplyError> {
-        let _ = batch;
-        Ok(true)
-    }
-
-    /// Writes the effects of a batch in the transaction that moves the checkpoints.
+    /// Writes the rows of a batch in the transaction that moves the checkpoints.
     ///
     /// # Errors
     /// See [`ApplyError`].
@@ -188,11 +180,15 @@ pub trait Subscriber: Send + Sync + 'static {
         batch: &[Delivered],
         transaction: &mut PgConnection,
     ) -> std::result::Result<(), ApplyError>;
+}
 
-    /// Told after the transaction committed.
-    fn committed(&self, batch: &[Delivered]) {
-        let _ = batch;
-    }
+/// What a batch changes in the database of its subscription.
+#[derive(Debug)]
+pub enum Effects {
+    /// What [`Subscriber::write`] writes.
+    Rows,
+    /// Timed work. Where there is none, nothing is lost with the checkpoint, and it is moved a moment later.
+    Timers(TimerChanges),
 }
 
 /// A log a subscription reads.
@@ -291,10 +287,15 @@ impl Subscription {
             let begun = Instant::now();
             let mut worked = false;
             for (index, cursor) in cursors.iter_mut().enumerate() {
-                if let Some(batch) = cursor.take().await? {
+                while let Some(batch) = cursor.take().await? {
                     worked |= !batch.events.is_empty();
+                    let is_full = batch.events.len() >= BATCH_EVENTS;
                     if !applier.apply(self, cursor, batch).await? {
                         return Ok(());
+                    }
+                    // Nobody tells of the rest again.
+                    if !is_full || stop.is_cancelled() {
+                        break;
                     }
                 }
                 let records =

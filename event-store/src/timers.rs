@@ -5,21 +5,28 @@
 //! long it may take, and never loses it; it must therefore be harmless to do it twice, which derived keys see to. All
 //! times are the database's.
 
+mod handing;
+
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::connections::Connections;
 use crate::log::Log;
 use crate::signal::TIMER_CHANNEL;
 use crate::{Result, crash_point};
+
+pub(crate) use handing::Workers;
+use handing::Handed;
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -31,6 +38,10 @@ const HELD_FOR: Duration = Duration::from_secs(10);
 const RENEWED_EVERY: Duration = Duration::from_secs(3);
 /// How long the worker sleeps at most before it looks for what is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long finished work may wait for more that is deleted with it.
+const DELETED_WITHIN: Duration = Duration::from_millis(25);
+/// How long a worker that stops waits for what is on its way to it.
+const HANDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A piece of work to be done at a time.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +80,35 @@ pub enum Done {
     Again(Duration),
 }
 
+/// Timers to set and to clear, in that order of effect: an id is in one of the two only.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TimerChanges {
+    /// To be set.
+    pub set: Vec<Timer>,
+    /// To be cleared.
+    pub clear: Vec<Uuid>,
+}
+
+impl TimerChanges {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.clear.is_empty()
+    }
+
+    /// Sets a timer, whatever was said of it before.
+    pub fn set(&mut self, timer: Timer) {
+        self.clear.retain(|id| *id != timer.id);
+        self.set.retain(|other| other.id != timer.id);
+        self.set.push(timer);
+    }
+
+    /// Clears a timer, whatever was said of it before.
+    pub fn clear(&mut self, id: Uuid) {
+        self.set.retain(|timer| timer.id != id);
+        self.clear.push(id);
+    }
+}
+
 /// A piece of work under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Held {
@@ -84,34 +124,55 @@ struct Lease {
     until: DateTime<Utc>,
 }
 
+/// Sets and clears timers, to be taken up by whoever has time.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn change(transaction: &mut PgConnection, changes: &TimerChanges) -> Result<()> {
+    set(transaction, &changes.set).await?;
+    clear(transaction, &changes.clear).await
+}
+
 /// Sets timers.
 ///
 /// # Errors
 /// When the database is unreachable.
 pub async fn set(transaction: &mut PgConnection, timers: &[Timer]) -> Result<()> {
+    put(transaction, timers, &vec![false; timers.len()]).await.map(drop)
+}
+
+/// Sets timers, some of them as taken by a worker; gives when each is due, or was taken until.
+async fn put(transaction: &mut PgConnection, timers: &[Timer], taken: &[bool]) -> Result<Vec<PgRow>> {
     if timers.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let ids: Vec<Uuid> = timers.iter().map(|timer| timer.id).collect();
     let queues: Vec<&str> = timers.iter().map(|timer| timer.queue.as_str()).collect();
     let due: Vec<Option<DateTime<Utc>>> = timers.iter().map(|timer| timer.due_at).collect();
     let commands: Vec<String> = timers.iter().map(|timer| timer.command.to_string()).collect();
-    sqlx::query(
-        "insert into event_store.timers (id, queue, due_at, command) \
-         select distinct on (id) id, queue, coalesce(due_at, clock_timestamp()), command::json \
-         from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[]) as t(id, queue, due_at, command) \
-         on conflict (id) do update set due_at = excluded.due_at, command = excluded.command, attempts = 0",
+    let rows = sqlx::query(
+        "insert into event_store.timers (id, queue, due_at, command, attempts) \
+         select distinct on (id) id, queue, \
+                case when taken then clock_timestamp() + make_interval(secs => $6) \
+                     else coalesce(due_at, clock_timestamp()) end, command::json, taken::integer \
+         from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[]) \
+              as t(id, queue, due_at, command, taken) \
+         on conflict (id) do update set due_at = excluded.due_at, command = excluded.command, \
+                                        attempts = excluded.attempts \
+         returning id, due_at, clock_timestamp() as now",
     )
     .bind(ids)
     .bind(queues)
     .bind(due)
     .bind(commands)
-    .execute(&mut *transaction)
+    .bind(taken)
+    .bind(HELD_FOR.as_secs_f64())
+    .fetch_all(&mut *transaction)
     .await?;
-    if timers.iter().any(|timer| timer.due_at.is_none()) {
+    if timers.iter().zip(taken).any(|(timer, taken)| timer.due_at.is_none() && !taken) {
         sqlx::query("select pg_notify($1, '')").bind(TIMER_CHANNEL).execute(transaction).await?;
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// Clears timers; those that are not set are no error.
@@ -143,68 +204,161 @@ where
     H: Fn(Due) -> F + Send + Sync + 'static,
     F: Future<Output = Done> + Send + 'static,
 {
-    let handle = Arc::new(handle);
-    let mut running: JoinSet<Done> = JoinSet::new();
-    let mut held: HashMap<Id, Held> = HashMap::new();
+    let mut handed = log.workers().join(queue);
+    let mut worker = Worker { log, queue, handle, running: JoinSet::new(), held: HashMap::new() };
     let mut finished: Vec<Lease> = Vec::new();
-    let mut changes = log.signal().timers();
+    let mut delete_at: Option<Instant> = None;
+    let mut changes = worker.log.signal().timers();
     let mut look_at = Instant::now();
     let mut renew_at = Instant::now();
     // Whether a piece of work is due at another time than was known.
     let mut put_off = false;
     loop {
-        while let Some(ended) = running.try_join_next_with_id() {
-            put_off |= settle(&log, ended, &mut held, &mut finished).await;
+        while let Some(ended) = worker.running.try_join_next_with_id() {
+            put_off |= worker.settle(ended, &mut finished).await;
         }
         if std::mem::take(&mut put_off) {
             look_at = Instant::now();
         }
-        flush(&log, &mut finished).await;
-        if held.is_empty() {
+        if finished.is_empty() {
+            delete_at = None;
+        } else if stop.is_cancelled() || *delete_at.get_or_insert(Instant::now() + DELETED_WITHIN) <= Instant::now()
+        {
+            delete(&worker.log, &mut finished).await;
+            delete_at = None;
+        }
+        if worker.held.is_empty() {
             renew_at = Instant::now() + RENEWED_EVERY;
         } else if renew_at <= Instant::now() {
-            renew(&log, queue, &mut held).await;
+            renew(&worker.log, queue, &mut worker.held).await;
             renew_at = Instant::now() + RENEWED_EVERY;
         }
-        let room = queue.concurrency - running.len();
+        let room = worker.room();
         // Work that is finished is no reason to look for more, unless there was more than could be taken.
         if room > 0
             && !stop.is_cancelled()
             && (look_at <= Instant::now() || changes.has_changed().is_ok_and(|new| new))
         {
             changes.mark_unchanged();
-            let mut pause = LOOK_AGAIN;
-            match take(log.database(), queue, room as i64).await {
-                Ok(due) => {
-                    let full = due.len() == room;
-                    for (lease, due) in due {
-                        let handle = Arc::clone(&handle);
-                        let task = running.spawn(async move { done(queue.name, handle(due)).await });
-                        held.insert(task.id(), Held { lease, since: Instant::now() });
-                    }
-                    pause = if full {
-                        Duration::ZERO
-                    } else {
-                        next(log.database(), queue.name).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
-                    };
-                }
-                Err(error) => tracing::debug!(%error, queue = queue.name, "timers could not be read"),
-            }
-            look_at = Instant::now() + pause;
+            look_at = Instant::now() + worker.look(room).await;
         }
-        if stop.is_cancelled() && running.is_empty() {
+        if stop.is_cancelled() && worker.running.is_empty() {
+            give_back(&worker.log, handed).await;
+            delete(&worker.log, &mut finished).await;
             return;
         }
-        let room = running.len() < queue.concurrency && !stop.is_cancelled();
+        let room = worker.room() > 0 && !stop.is_cancelled();
         tokio::select! {
-            Some(ended) = running.join_next_with_id(), if !running.is_empty() => {
-                put_off = settle(&log, ended, &mut held, &mut finished).await;
+            Some(ended) = worker.running.join_next_with_id(), if !worker.running.is_empty() => {
+                put_off = worker.settle(ended, &mut finished).await;
             }
+            Some(handed) = handed.recv(), if room => worker.accept(handed),
             changed = changes.changed(), if room => if changed.is_err() { return } else { look_at = Instant::now() },
             () = tokio::time::sleep_until(look_at), if room => {}
-            () = tokio::time::sleep_until(renew_at), if !held.is_empty() => {}
+            () = tokio::time::sleep_until(renew_at), if !worker.held.is_empty() => {}
+            () = tokio::time::sleep_until(delete_at.unwrap_or(renew_at)), if delete_at.is_some() => {}
             () = stop.cancelled(), if !stop.is_cancelled() => {}
         }
+    }
+}
+
+/// The worker of a queue.
+struct Worker<H> {
+    log: Log,
+    queue: Queue,
+    handle: H,
+    running: JoinSet<Done>,
+    held: HashMap<Id, Held>,
+}
+
+impl<H, F> Worker<H>
+where
+    H: Fn(Due) -> F + Send + Sync + 'static,
+    F: Future<Output = Done> + Send + 'static,
+{
+    /// How much more it can do at the same time.
+    fn room(&self) -> usize {
+        self.queue.concurrency - self.running.len()
+    }
+
+    fn accept(&mut self, handed: Handed) {
+        if !handed.is_stale() {
+            self.begin(handed.lease, handed.due);
+        }
+    }
+
+    fn begin(&mut self, lease: Lease, due: Due) {
+        let task = self.running.spawn(done(self.queue.name, (self.handle)(due)));
+        self.held.insert(task.id(), Held { lease, since: Instant::now() });
+    }
+
+    /// Takes up what is due; gives when to look again.
+    async fn look(&mut self, room: usize) -> Duration {
+        let database = self.log.connections();
+        let due = match take(database, self.queue, room as i64).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::debug!(%error, queue = self.queue.name, "timers could not be read");
+                return LOOK_AGAIN;
+            }
+        };
+        let pause = if due.len() == room {
+            Duration::ZERO
+        } else {
+            next(database, self.queue.name).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
+        };
+        for (lease, due) in due {
+            self.begin(lease, due);
+        }
+        pause
+    }
+
+    /// Notes what became of a piece of work; says whether it is to be done again.
+    async fn settle(
+        &mut self,
+        ended: std::result::Result<(Id, Done), JoinError>,
+        finished: &mut Vec<Lease>,
+    ) -> bool {
+        let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
+        // A piece of work that panicked is taken up again when its lease runs out.
+        let (Some(Held { lease, .. }), Ok((_, done))) = (self.held.remove(&task), ended) else { return false };
+        match done {
+            Done::Finished => {
+                finished.push(lease);
+                return false;
+            }
+            Done::Again(pause) => postpone(&self.log, lease, Some(pause), None).await,
+            Done::Failed(error) => postpone(&self.log, lease, None, Some(error)).await,
+        }
+        true
+    }
+}
+
+/// Leaves to others what was on its way to a worker that stops.
+async fn give_back(log: &Log, mut handed: mpsc::Receiver<Handed>) {
+    handed.close();
+    let mut left = Vec::new();
+    let collect = async {
+        while let Some(handed) = handed.recv().await {
+            left.push(handed.lease);
+        }
+    };
+    // Who has a place and does not use it is about to end as well.
+    let _ = tokio::time::timeout(HANDED_WITHIN, collect).await;
+    if left.is_empty() {
+        return;
+    }
+    let (ids, until): (Vec<Uuid>, Vec<DateTime<Utc>>) = left.iter().map(|lease| (lease.id, lease.until)).unzip();
+    let given = sqlx::query(
+        "update event_store.timers t set due_at = clock_timestamp(), attempts = 0 \
+         from unnest($1::uuid[], $2::timestamptz[]) as h(id, until) where t.id = h.id and t.due_at = h.until",
+    )
+    .bind(ids)
+    .bind(until)
+    .execute(log.connections())
+    .await;
+    if let Err(error) = given {
+        tracing::debug!(%error, "timers could not be given back; their leases run out");
     }
 }
 
@@ -216,7 +370,7 @@ async fn done(queue: &str, work: impl Future<Output = Done>) -> Done {
 
 // Neither what is taken nor what is done is flushed: after a crash of the server it is done again, as it is after one
 // of the process.
-async fn take(database: &PgPool, queue: Queue, room: i64) -> Result<Vec<(Lease, Due)>> {
+async fn take(database: &Connections, queue: Queue, room: i64) -> Result<Vec<(Lease, Due)>> {
     let rows = sqlx::query(
         "update event_store.timers set due_at = clock_timestamp() + make_interval(secs => $3), attempts = attempts + 1 \
          where id in (select id from event_store.timers where queue = $1 and due_at <= clock_timestamp() \
@@ -243,7 +397,7 @@ async fn take(database: &PgPool, queue: Queue, room: i64) -> Result<Vec<(Lease, 
         .collect()
 }
 
-async fn next(database: &PgPool, queue: &str) -> Result<Duration> {
+async fn next(database: &Connections, queue: &str) -> Result<Duration> {
     let seconds: Option<f64> = sqlx::query_scalar(
         "select extract(epoch from min(due_at) - clock_timestamp())::float8 from event_store.timers where queue = $1",
     )
@@ -266,7 +420,7 @@ async fn renew(log: &Log, queue: Queue, held: &mut HashMap<Id, Held>) {
     .bind(ids)
     .bind(until)
     .bind(HELD_FOR.as_secs_f64())
-    .fetch_all(log.database())
+    .fetch_all(log.connections())
     .await;
     let renewed = rows.and_then(|rows| {
         let renewed = rows.iter().map(|row| {
@@ -287,24 +441,8 @@ async fn renew(log: &Log, queue: Queue, held: &mut HashMap<Id, Held>) {
     }
 }
 
-/// Notes what became of a piece of work; says whether it is to be done again.
-async fn settle(
-    log: &Log,
-    ended: std::result::Result<(Id, Done), JoinError>,
-    held: &mut HashMap<Id, Held>,
-    finished: &mut Vec<Lease>,
-) -> bool {
-    let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
-    // A piece of work that panicked is taken up again when its lease runs out.
-    let (Some(Held { lease, .. }), Ok((_, done))) = (held.remove(&task), ended) else { return false };
-    let (pause, error) = match done {
-        Done::Finished => {
-            finished.push(lease);
-            return false;
-        }
-        Done::Again(pause) => (Some(pause), None),
-        Done::Failed(error) => (None, Some(error)),
-    };
+/// Puts off a piece of work that is to be done again, by a pause, or longer each time.
+async fn postpone(log: &Log, lease: Lease, pause: Option<Duration>, error: Option<String>) {
     let postponed = sqlx::query(
         "update event_store.timers set last_error = $2, due_at = clock_timestamp() + make_interval(secs => \
          coalesce($3, least($4 * power(2, least(attempts, 16) - 1), $5))) \
@@ -316,15 +454,15 @@ async fn settle(
     .bind(FIRST_PAUSE.as_secs_f64())
     .bind(LONGEST_PAUSE.as_secs_f64())
     .bind(lease.until)
-    .execute(log.database())
+    .execute(log.connections())
     .await;
     if let Err(error) = postponed {
         tracing::debug!(%error, "a timer could not be postponed; its lease runs out");
     }
-    true
 }
 
-async fn flush(log: &Log, finished: &mut Vec<Lease>) {
+/// Deletes what is done.
+async fn delete(log: &Log, finished: &mut Vec<Lease>) {
     if finished.is_empty() {
         return;
     }
@@ -336,7 +474,7 @@ async fn flush(log: &Log, finished: &mut Vec<Lease>) {
     )
     .bind(ids)
     .bind(leases)
-    .execute(log.database())
+    .execute(log.connections())
     .await;
     match deleted {
         Ok(_) => finished.clear(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use event_store::connections::Connections;
 use event_store::read_your_writes::{self, Place};
 use event_store::{Error, Log, Result};
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,11 @@ impl<M: ReadModel> Live<M> {
     /// The database it stands in.
     pub fn database(&self) -> &PgPool {
         self.log.database()
+    }
+
+    /// Connections to that database for queries.
+    pub fn connections(&self) -> &Connections {
+        self.log.connections()
     }
 
     /// The generation queries read now: see [`generations::own`].
@@ -178,7 +184,7 @@ impl<M: ReadModel> Live<M> {
     /// When the database is unreachable.
     pub async fn find(&self, key: &str) -> Result<Option<M::Row>> {
         let statement = self.select(&format!("where t.{} = $1::{} limit 1", M::KEY, key_type::<M>())).await?;
-        let found = sqlx::query(&statement).bind(key).fetch_all(self.database()).await?;
+        let found = sqlx::query(&statement).bind(key).fetch_all(self.connections()).await?;
         Ok(self.rows(&found).await?.pop())
     }
 

@@ -60,7 +60,7 @@ pub(super) async fn once(log: &Log, mut parts: Parts, body: Body, next: Next) ->
         return Problem::from_status(StatusCode::PAYLOAD_TOO_LARGE).into_response();
     };
     let key = command_key(log, &parts, &principal, &key, &body);
-    match commands::find(log.database(), key.command_id).await {
+    match commands::find(log.connections(), key.command_id).await {
         Err(error) => return engine(error).into_response(),
         Ok(Some(first)) if first.fingerprint != key.fingerprint => return reused(),
         Ok(Some(first)) => {
@@ -129,7 +129,7 @@ async fn keep(log: &Log, key: &CommandKey, response: Response) -> Response {
         Err(error) => return Problem::internal(error).into_response(),
     };
     crash_point!("answer-before-kept", log.source(), super::lost());
-    let completed = commands::complete(log.database(), key, &offered).await;
+    let completed = commands::complete(log.connections(), key, &offered).await;
     crash_point!("answer-after-kept", log.source(), super::lost());
     match completed {
         // The work is done and durable; a later copy makes the same answer from it.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use cqrs_es::Aggregate;
 use event_store::append::CommandKey;
 use event_store::execute::Decision;
-use event_store::subscription::{ApplyError, Delivered, Reactor, TimerChanges};
-use event_store::timers::Timer;
+use event_store::subscription::{ApplyError, Delivered, Reactor};
+use event_store::timers::{Timer, TimerChanges};
 use event_store::{CommandBus, Context, Error, ExecuteError, Log, Target, crash_point};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -26,6 +26,20 @@ pub(super) struct Origin {
     causation_id: Uuid,
     correlation_id: Option<Uuid>,
     traceparent: Option<String>,
+}
+
+impl Origin {
+    /// The origin of the command that a process manager gives in a step because of an event.
+    fn of<P: ProcessManager>(delivered: &Delivered, step: &str) -> Self {
+        let event_id = delivered.event_id();
+        Self {
+            command_id: command_id(event_id, step),
+            process: P::NAME,
+            causation_id: event_id,
+            correlation_id: delivered.metadata.correlation_id,
+            traceparent: delivered.metadata.traceparent.clone(),
+        }
+    }
 }
 
 /// Gives a command to its aggregate. A refusal is an answer; only a failure of the plumbing is an error.
@@ -135,41 +149,21 @@ where
 {
     /// Gives the commands of a batch side by side. They enter the queues of their aggregates in the order of
     /// the events, and the bus keeps that order for each aggregate.
-    async fn carry_out(&self, batch: &[Delivered]) -> Result<(), ApplyError> {
+    async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
         let mut given = FuturesUnordered::new();
-        for delivered in batch {
-            let event_id = delivered.event_id();
-            for reaction in self.reactions(delivered)? {
-                let Reaction::Command { step, target } = reaction else { continue };
-                let origin = Origin {
-                    command_id: command_id(event_id, &step),
-                    process: P::NAME,
-                    causation_id: event_id,
-                    correlation_id: delivered.metadata.correlation_id,
-                    traceparent: delivered.metadata.traceparent.clone(),
-                };
-                let mut command = (self.dispatch)(target, origin);
-                // The first poll puts the command into its queue, so that order is kept from here on.
-                match futures::poll!(&mut command) {
-                    Poll::Ready(done) => done?,
-                    Poll::Pending => given.push(command),
-                }
-            }
-        }
-        while let Some(done) = given.next().await {
-            done?;
-            crash_point!("process-after-command", P::NAME, Err(Error::ShuttingDown.into()));
-        }
-        crash_point!("process-before-checkpoint", P::NAME, Err(Error::ShuttingDown.into()));
-        Ok(())
-    }
-
-    fn timers(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
         let mut changes = TimerChanges::default();
         for delivered in batch {
             for reaction in self.reactions(delivered)? {
                 match reaction {
-                    Reaction::Command { .. } => {}
+                    Reaction::Command { step, target } => {
+                        let origin = Origin::of::<P>(delivered, &step);
+                        let mut command = (self.dispatch)(target, origin);
+                        // The first poll puts the command into its queue, so that order is kept from here on.
+                        match futures::poll!(&mut command) {
+                            Poll::Ready(done) => done?,
+                            Poll::Pending => given.push(command),
+                        }
+                    }
                     Reaction::Schedule { id, due_at, job } => {
                         let command = serde_json::to_value(job).map_err(|error| {
                             ApplyError::Event(format!("a job cannot be written: {error}"))
@@ -180,6 +174,11 @@ where
                 }
             }
         }
+        while let Some(done) = given.next().await {
+            done?;
+            crash_point!("process-after-command", P::NAME, Err(Error::ShuttingDown.into()));
+        }
+        crash_point!("process-before-checkpoint", P::NAME, Err(Error::ShuttingDown.into()));
         Ok(changes)
     }
 }
@@ -191,13 +190,13 @@ pub(super) struct Forgetting {
 
 #[async_trait]
 impl Reactor for Forgetting {
-    async fn carry_out(&self, batch: &[Delivered]) -> Result<(), ApplyError> {
+    async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
         for delivered in batch {
             let happened = Happened::read(delivered)?;
             if let Event::User(UserEvent::UserErased { user_id }) = happened.event {
                 self.home.personal().forget(user_id.0).await?;
             }
         }
-        Ok(())
+        Ok(TimerChanges::default())
     }
 }

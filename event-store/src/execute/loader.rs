@@ -169,7 +169,7 @@ async fn load_many<A: Aggregate>(
         .iter()
         .map(|id| loaded.get(*id).and_then(|found| found.as_ref().ok()).map_or(0, |found| found.version))
         .collect();
-    let rows = sqlx::query(EVENTS).bind(A::TYPE).bind(ids).bind(after).fetch_all(log.database()).await?;
+    let rows = sqlx::query(EVENTS).bind(A::TYPE).bind(ids).bind(after).fetch_all(log.connections()).await?;
     let mut furthest = None;
     for row in rows {
         let id: String = row.try_get("aggregate_id")?;

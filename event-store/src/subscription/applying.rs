@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use sqlx::{Connection, Postgres, Transaction};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Batch, Cursor};
-use super::{ApplyError, Delivered, Subscription};
+use super::{ApplyError, Delivered, Effects, Subscription};
 use crate::checkpoints::{self, Step};
 use crate::{Error, Result, crash_point, parked, planted};
 
@@ -17,6 +18,17 @@ const TRIED_AGAIN_AFTER: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(300), Duration::from_millis(1_300)];
 
 type Stream = (String, String, String);
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Applied {
+    /// Its effects are committed with the checkpoints.
+    Written,
+    /// There was nothing to write: the checkpoints may be stored later.
+    Nothing,
+    /// This process is no longer the owner of the partitions, or is to stop.
+    Over,
+}
 
 pub(super) struct Applier {
     /// Streams with an event in the waiting room; theirs wait behind it.
@@ -77,11 +89,15 @@ impl Applier {
             whole(subscription, cursor, batch).await
         };
         match applied {
-            Ok(true) => {
+            Ok(Applied::Written) => {
                 cursor.is_stored(&batch.steps);
                 Ok(true)
             }
-            Ok(false) => Ok(false),
+            Ok(Applied::Nothing) => {
+                cursor.pass(&batch.steps);
+                Ok(true)
+            }
+            Ok(Applied::Over) => Ok(false),
             Err(ApplyError::Engine(error)) => Err(error),
             // One event is to blame: find it by taking them one at a time.
             Err(ApplyError::Event(_)) => self.one_by_one(subscription, cursor, batch).await,
@@ -94,11 +110,14 @@ impl Applier {
         if !steps.is_empty() {
             // Should another process have taken some of the partitions, the others move all the same; nothing of
             // theirs was wanted.
-            let mut connection = subscription.home.database().acquire().await?;
             let name = &subscription.name;
+            crash_point!("checkpoint-before-commit", name, Err(Error::ShuttingDown));
+            let mut connection = subscription.home.connections().take().await?;
             if !checkpoints::step(&mut connection, name, &cursor.source, &steps).await? {
                 return Ok(false);
             }
+            connection.give_back();
+            crash_point!("checkpoint-after-commit", name, Err(Error::ShuttingDown));
         }
         cursor.is_stored(&steps);
         Ok(true)
@@ -117,10 +136,11 @@ impl Applier {
             }
             let step =
                 Step { partition: event.partition, from: cursor.stored(event.partition), to: event.position };
-            if !self.one(subscription, cursor, event, step, failed_at).await? {
-                return Ok(false);
+            match self.one(subscription, cursor, event, step, failed_at).await? {
+                Applied::Written => cursor.moved(step),
+                Applied::Nothing => cursor.pass(&[step]),
+                Applied::Over => return Ok(false),
             }
-            cursor.moved(step);
         }
         // Events that were not wanted still move the checkpoints on.
         cursor.pass(&batch.steps);
@@ -134,19 +154,14 @@ impl Applier {
         event: &Delivered,
         step: Step,
         failed_at: Instant,
-    ) -> Result<bool> {
+    ) -> Result<Applied> {
         if self.waiting.contains(&stream(event)) {
             let mut transaction = subscription.home.database().begin().await?;
             parked::lock(&mut transaction, &subscription.name).await?;
             let streams = parked::streams(&mut transaction, &subscription.name, &event.source).await?;
             if streams.contains(&(event.aggregate_type.clone(), event.aggregate_id.clone())) {
                 parked::park(&mut transaction, &subscription.name, event, "", 0).await?;
-                let owner =
-                    checkpoints::step(&mut transaction, &subscription.name, &cursor.source, &[step]).await?;
-                if owner {
-                    transaction.commit().await?;
-                }
-                return Ok(owner);
+                return move_on(transaction, subscription, cursor, step).await;
             }
             // Somebody has put the stream back in order.
             transaction.rollback().await?;
@@ -156,18 +171,18 @@ impl Applier {
         let mut attempts = 0;
         let error = loop {
             match alone(subscription, cursor, event, step).await {
-                Ok(owner) => return Ok(owner),
+                Ok(applied) => return Ok(applied),
                 Err(ApplyError::Engine(error)) => return Err(error),
                 Err(ApplyError::Event(_)) if planted!("defect-poison-swallowed") => {
-                    let moved = transact(subscription, cursor, &[], &[step]).await;
-                    return moved.map_err(|_| Error::ShuttingDown);
+                    let transaction = subscription.home.database().begin().await?;
+                    return move_on(transaction, subscription, cursor, step).await;
                 }
                 Err(ApplyError::Event(error)) => {
                     let Some(after) = TRIED_AGAIN_AFTER.get(attempts) else { break error };
                     attempts += 1;
                     tokio::select! {
                         () = tokio::time::sleep_until(failed_at + *after) => {}
-                        () = self.stop.cancelled() => return Ok(false),
+                        () = self.stop.cancelled() => return Ok(Applied::Over),
                     }
                 }
             }
@@ -185,12 +200,22 @@ impl Applier {
         let mut transaction = subscription.home.database().begin().await?;
         parked::lock(&mut transaction, &subscription.name).await?;
         parked::park(&mut transaction, &subscription.name, event, &error, attempts as i32 + 1).await?;
-        let owner = checkpoints::step(&mut transaction, &subscription.name, &cursor.source, &[step]).await?;
-        if owner {
-            transaction.commit().await?;
-        }
-        Ok(owner)
+        move_on(transaction, subscription, cursor, step).await
     }
+}
+
+/// Moves the checkpoint past an event, with what was done about it.
+async fn move_on(
+    mut transaction: Transaction<'_, Postgres>,
+    subscription: &Subscription,
+    cursor: &Cursor,
+    step: Step,
+) -> Result<Applied> {
+    if !checkpoints::step(&mut transaction, &subscription.name, &cursor.source, &[step]).await? {
+        return Ok(Applied::Over);
+    }
+    transaction.commit().await?;
+    Ok(Applied::Written)
 }
 
 fn stream(event: &Delivered) -> Stream {
@@ -201,7 +226,7 @@ async fn whole(
     subscription: &Subscription,
     cursor: &Cursor,
     batch: &Batch,
-) -> std::result::Result<bool, ApplyError> {
+) -> std::result::Result<Applied, ApplyError> {
     transact(subscription, cursor, &batch.events, &batch.steps).await
 }
 
@@ -210,7 +235,7 @@ async fn alone(
     cursor: &Cursor,
     event: &Delivered,
     step: Step,
-) -> std::result::Result<bool, ApplyError> {
+) -> std::result::Result<Applied, ApplyError> {
     transact(subscription, cursor, std::slice::from_ref(event), &[step]).await
 }
 
@@ -219,37 +244,41 @@ async fn transact(
     cursor: &Cursor,
     events: &[Delivered],
     steps: &[Step],
-) -> std::result::Result<bool, ApplyError> {
-    subscription.subscriber.prepare(events).await?;
-    if !subscription.subscriber.has_effects(events)? {
-        crash_point!("subscription-before-commit", &subscription.name, Err(Error::ShuttingDown.into()));
-        let mut connection = subscription.home.database().acquire().await?;
-        let name = &subscription.name;
-        let owner = checkpoints::step(&mut connection, name, &cursor.source, steps).await?;
-        crash_point!("subscription-after-commit", &subscription.name, Err(Error::ShuttingDown.into()));
-        if owner {
-            subscription.subscriber.committed(events);
-        }
-        return Ok(owner);
+) -> std::result::Result<Applied, ApplyError> {
+    let Subscription { name, home, subscriber, .. } = subscription;
+    let effects = subscriber.prepare(events).await?;
+    if let Effects::Timers(changes) = &effects
+        && changes.is_empty()
+    {
+        return Ok(Applied::Nothing);
     }
-    let mut transaction = subscription.home.database().begin().await?;
+    let mut connection = home.connections().take().await?;
+    let mut transaction = connection.begin().await?;
     if planted!("defect-projector-checkpoint-apart") {
-        let name = &subscription.name;
-        let owner = checkpoints::step(&mut transaction, name, &cursor.source, steps).await?;
+        let is_owner = checkpoints::step(&mut transaction, name, &cursor.source, steps).await?;
         transaction.commit().await?;
         crash_point!("checkpoint-apart", name, Err(Error::ShuttingDown.into()));
-        let mut transaction = subscription.home.database().begin().await?;
-        subscription.subscriber.write(events, &mut transaction).await?;
+        let mut transaction = connection.begin().await?;
+        subscriber.write(events, &mut transaction).await?;
         transaction.commit().await?;
-        return Ok(owner);
+        return Ok(if is_owner { Applied::Written } else { Applied::Over });
     }
-    subscription.subscriber.write(events, &mut transaction).await?;
-    crash_point!("subscription-before-commit", &subscription.name, Err(Error::ShuttingDown.into()));
-    if !checkpoints::step(&mut transaction, &subscription.name, &cursor.source, steps).await? {
-        return Ok(false);
+    let handed = match &effects {
+        Effects::Rows => {
+            subscriber.write(events, &mut transaction).await?;
+            None
+        }
+        Effects::Timers(changes) => Some(home.workers().change(&mut transaction, changes).await?),
+    };
+    crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
+    if !checkpoints::step(&mut transaction, name, &cursor.source, steps).await? {
+        return Ok(Applied::Over);
     }
     transaction.commit().await?;
-    crash_point!("subscription-after-commit", &subscription.name, Err(Error::ShuttingDown.into()));
-    subscription.subscriber.committed(events);
-    Ok(true)
+    connection.give_back();
+    crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
+    if let Some(handed) = handed {
+        handed.pass_on();
+    }
+    Ok(Applied::Written)
 }

@@ -196,7 +196,7 @@ impl Cursor {
                 metrics::counter!("mart_gaps_filled_total", "subscription" => subscription.name.clone())
                     .increment(1);
                 let missing = feed::read_partitions(
-                    self.log.database(),
+                    self.log.connections(),
                     &[record.partition],
                     floor,
                     record.position - 1,
@@ -214,7 +214,7 @@ impl Cursor {
                 Err(error) => {
                     tracing::warn!(%error, source = self.source, position = record.position, "an unreadable record; the log has the event");
                     metrics::counter!("mart_records_unreadable_total").increment(1);
-                    let recorded = feed::read_positions(self.log.database(), &[record.position]).await?;
+                    let recorded = feed::read_positions(self.log.connections(), &[record.position]).await?;
                     events.extend(
                         recorded.into_iter().map(|recorded| Delivered::stored(&self.source, recorded)),
                     );
@@ -270,7 +270,7 @@ impl Cursor {
         let partitions: Vec<i16> = self.positions.keys().copied().collect();
         let after = partitions.iter().filter_map(|partition| self.floor(*partition)).min().unwrap_or(head);
         let limit = BATCH_EVENTS as i64;
-        let rows = feed::read_partitions(self.log.database(), &partitions, after, head, limit).await?;
+        let rows = feed::read_partitions(self.log.connections(), &partitions, after, head, limit).await?;
         let complete = (rows.len() as i64) < limit;
         let upto = if complete { head } else { rows.last().map_or(head, |last| last.position) };
         let new: Vec<Recorded> = rows
@@ -327,7 +327,7 @@ impl Cursor {
                 .collect();
             let mut stored: BTreeMap<i64, Recorded> = BTreeMap::new();
             if !published.is_empty() {
-                for recorded in feed::read_positions(self.log.database(), &published).await? {
+                for recorded in feed::read_positions(self.log.connections(), &published).await? {
                     stored.insert(recorded.position, recorded);
                 }
             }

@@ -1,8 +1,8 @@
 //! Putting parked streams back in order.
 
-use super::{ApplyError, Delivered, Source, Subscriber};
+use super::{ApplyError, Delivered, Effects, Source, Subscriber};
 use crate::log::Log;
-use crate::{Error, Result, feed, parked};
+use crate::{Error, Result, feed, parked, timers};
 
 /// What became of the waiting room.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -69,13 +69,16 @@ async fn one(
     subscriber: &dyn Subscriber,
     event: &Delivered,
 ) -> std::result::Result<bool, ApplyError> {
-    subscriber.prepare(std::slice::from_ref(event)).await?;
+    let effects = subscriber.prepare(std::slice::from_ref(event)).await?;
     let mut transaction = home.database().begin().await?;
     parked::lock(&mut transaction, subscription).await?;
     if !parked::unpark(&mut transaction, subscription, &event.source, event.position).await? {
         return Ok(false);
     }
-    subscriber.write(std::slice::from_ref(event), &mut transaction).await?;
+    match effects {
+        Effects::Rows => subscriber.write(std::slice::from_ref(event), &mut transaction).await?,
+        Effects::Timers(changes) => timers::change(&mut transaction, &changes).await?,
+    }
     transaction.commit().await?;
     Ok(true)
 }

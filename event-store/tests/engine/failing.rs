@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use embedded::testing;
 use event_store::relay;
-use event_store::subscription::{ApplyError, Delivered, Source, Subscriber, Subscription, retry_parked};
+use event_store::subscription::{ApplyError, Delivered, Effects, Source, Subscriber, Subscription, retry_parked};
 use event_store::{Context, Error, Log, Target, parked};
 use sqlx::PgConnection;
 use tokio::sync::{Notify, watch};
@@ -25,7 +25,7 @@ use crate::following::{
 const TOGETHER: Duration = Duration::from_secs(10);
 const UNLUCKY_STREAMS: usize = 16;
 
-async fn deposit(log: &Log, id: &str, amount: i64) {
+pub(crate) async fn deposit(log: &Log, id: &str, amount: i64) {
     bus(log)
         .execute(Target::Existing(id.to_owned()), AccountCommand::Deposit { amount }, Context::default())
         .await
@@ -122,12 +122,12 @@ struct Hesitating {
 
 #[async_trait]
 impl Subscriber for Hesitating {
-    async fn prepare(&self, batch: &[Delivered]) -> Result<(), ApplyError> {
+    async fn prepare(&self, batch: &[Delivered]) -> Result<Effects, ApplyError> {
         if batch.iter().any(|event| event.sequence == 3) {
             self.stopped.notify_one();
             self.go_on.notified().await;
         }
-        Ok(())
+        Ok(Effects::Rows)
     }
 
     async fn write(&self, batch: &[Delivered], transaction: &mut PgConnection) -> Result<(), ApplyError> {

@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use event_store::timers::{self, Done, Timer};
+use event_store::subscription::{ApplyError, Delivered, Reacting, Reactor, Subscription};
+use event_store::timers::{self, Done, Due, Timer, TimerChanges};
 use serde_json::json;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::account::log;
+use crate::account::{log, new_id};
+use crate::failing::deposit;
+use crate::following::subscription;
 
 fn timer(name: &str, due_in_ms: Option<i64>) -> Timer {
     Timer {
@@ -61,11 +66,7 @@ async fn a_timer_goes_off_when_due_is_tried_again_after_a_failure_and_not_at_all
     ));
     let settled = async {
         loop {
-            let left: i64 = sqlx::query_scalar("select count(*) from event_store.timers")
-                .fetch_one(log.database())
-                .await
-                .expect("counted");
-            if left == 1 {
+            if count(&log, "true").await == 1 {
                 return;
             }
             tokio::task::yield_now().await;
@@ -118,11 +119,7 @@ async fn a_timer_set_anew_while_its_work_is_done_goes_off_again() {
     stop.cancel();
     worker.await.expect("the worker ends");
     assert_eq!(done, [json!("first"), json!("second")]);
-    let left: i64 = sqlx::query_scalar("select count(*) from event_store.timers")
-        .fetch_one(log.database())
-        .await
-        .expect("counted");
-    assert_eq!(left, 0);
+    assert_eq!(count(&log, "true").await, 0);
 }
 
 /// Longer than a lease holds, and shorter than work may take.
@@ -175,4 +172,111 @@ async fn due_at(log: &event_store::Log, name: &str) -> DateTime<Utc> {
         .fetch_one(log.database())
         .await
         .expect("it is there")
+}
+
+/// Sets work that is due at once for each event.
+struct Chores;
+
+#[async_trait]
+impl Reactor for Chores {
+    async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
+        let mut changes = TimerChanges::default();
+        for event in batch {
+            changes.set(Timer {
+                id: event.event_id(),
+                queue: "chores".to_owned(),
+                due_at: None,
+                command: json!(event.position),
+            });
+        }
+        Ok(changes)
+    }
+}
+
+fn chores(log: &event_store::Log, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
+    let chores = Subscription { subscriber: Arc::new(Reacting(Chores)), ..subscription(log, None) };
+    tokio::spawn(chores.run(stop.clone()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_is_due_at_once_is_handed_to_the_worker_of_the_same_process() {
+    let (_database, log) = log().await;
+    // Whoever takes work up from the database updates it.
+    sqlx::raw_sql(
+        "create function refused() returns trigger language plpgsql as $$ begin raise 'taken'; end $$; \
+         create trigger refused before update on event_store.timers for each row execute function refused()",
+    )
+    .execute(log.database())
+    .await
+    .expect("made");
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let queue = timers::Queue { name: "chores", concurrency: 4, patience: Duration::from_secs(60) };
+    let note = move |due: Due| {
+        let tell = tell.clone();
+        async move {
+            tell.send(due).expect("somebody listens");
+            Done::Finished
+        }
+    };
+    let worker = tokio::spawn(timers::work(log.clone(), queue, note, stop.clone()));
+    let follower = chores(&log, &stop);
+    let id = new_id();
+    for _ in 0..20 {
+        deposit(&log, &id, 1).await;
+        let due = tokio::time::timeout(TAKEN_UP_WITHIN, told.recv()).await.expect("in time").expect("it runs");
+        assert_eq!(due.attempts, 1);
+    }
+    stop.cancel();
+    follower.await.expect("the subscription ends");
+    worker.await.expect("the worker ends");
+    assert_eq!(count(&log, "true").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_to_a_worker_that_stops_is_left_to_others_at_once() {
+    let (_database, log) = log().await;
+    let queue = timers::Queue { name: "chores", concurrency: 1, patience: Duration::from_secs(60) };
+    let (stop, stop_following) = (CancellationToken::new(), CancellationToken::new());
+    let (begun, end) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = {
+        let (begun, end) = (Arc::clone(&begun), Arc::clone(&end));
+        move |_: Due| {
+            let (begun, end) = (Arc::clone(&begun), Arc::clone(&end));
+            async move {
+                begun.notify_one();
+                end.notified().await;
+                Done::Finished
+            }
+        }
+    };
+    let worker = tokio::spawn(timers::work(log.clone(), queue, slow, stop.clone()));
+    let follower = chores(&log, &stop_following);
+    let id = new_id();
+    deposit(&log, &id, 1).await;
+    begun.notified().await;
+    // One has a place at the worker, which is busy, and one has none.
+    for left in [2, 3] {
+        deposit(&log, &id, 1).await;
+        let set = async {
+            while count(&log, "true").await < left {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(TAKEN_UP_WITHIN, set).await.expect("it is set");
+    }
+    assert_eq!(count(&log, "due_at <= clock_timestamp()").await, 1);
+    stop_following.cancel();
+    follower.await.expect("the subscription ends");
+    stop.cancel();
+    end.notify_one();
+    worker.await.expect("the worker ends");
+    assert_eq!(count(&log, "due_at <= clock_timestamp() and attempts = 0").await, 2);
+}
+
+async fn count(log: &event_store::Log, which: &str) -> i64 {
+    sqlx::query_scalar(&format!("select count(*) from event_store.timers where {which}"))
+        .fetch_one(log.database())
+        .await
+        .expect("counted")
 }

@@ -20,9 +20,8 @@ pub(crate) struct Place {
 const LOGS: [&str; 4] = ["orders", "inventory", "payments", "notifications"];
 /// Services that answer the customer.
 const ANSWERING: [&str; 2] = ["orders", "payments"];
-/// Subscriptions on the way: read models and process managers.
-const SUBSCRIPTIONS: [&str; 6] =
-    ["order_details@", "stock_levels@", "checkout", "reservations", "settlement", "notices"];
+/// Subscriptions on the way that write: read models, and process managers with timed work.
+const SUBSCRIPTIONS: [&str; 5] = ["order_details@", "stock_levels@", "checkout", "settlement", "notices"];
 /// Process managers on the way, each with the steps of the journey that are tried beside its first: the stock
 /// is reserved, committed, reserved for the other order and released; the payment is opened and captured, and
 /// the other order's is opened and voided.
@@ -52,6 +51,9 @@ pub(crate) fn places() -> Vec<Place> {
         at(format!("subscription-before-commit/{subscription}"), 0);
         at(format!("subscription-after-commit/{subscription}"), 0);
     }
+    // This one gives commands only: its checkpoints follow by themselves.
+    at("checkpoint-before-commit/reservations".to_owned(), 0);
+    at("checkpoint-after-commit/reservations".to_owned(), 0);
     for (process, steps) in PROCESSES {
         for passes in steps {
             at(format!("process-after-command/{process}"), *passes);

@@ -327,7 +327,7 @@ pub async fn list_products(
         .bind(id)
         .bind(place)
         .bind(i64::from(limit) + 1)
-        .fetch_all(live.database())
+        .fetch_all(live.connections())
         .await?;
     Ok(Page::cut(live.rows(&found).await?, limit as usize, |row| ProductCursor::of(row, query.sort)))
 }
@@ -353,7 +353,7 @@ pub async fn product_exists(live: &Live<ProductListing>, id: Uuid) -> Result<boo
     let row =
         sqlx::query(&format!("select exists (select from {table} where id = $1 and status <> 'unlisted')"))
             .bind(id)
-            .fetch_one(live.database())
+            .fetch_one(live.connections())
             .await?;
     Ok(row.try_get(0)?)
 }

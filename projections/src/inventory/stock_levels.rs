@@ -171,7 +171,7 @@ pub async fn list_stock(
         .select("where t.status <> 'closed' and ($1::text is null or t.id > $1) order by t.id limit $2")
         .await?;
     let found =
-        sqlx::query(&statement).bind(after).bind(i64::from(limit) + 1).fetch_all(live.database()).await?;
+        sqlx::query(&statement).bind(after).bind(i64::from(limit) + 1).fetch_all(live.connections()).await?;
     Ok(Page::cut(live.rows(&found).await?, limit as usize, |row| row.id.clone()))
 }
 

@@ -218,7 +218,7 @@ pub async fn list_orders(
         .bind(user_id)
         .bind(after)
         .bind(i64::from(limit) + 1)
-        .fetch_all(live.database())
+        .fetch_all(live.connections())
         .await?;
     Ok(Page::cut(live.rows(&found).await?, limit as usize, |row| row.id))
 }

@@ -235,7 +235,7 @@ pub async fn list_payments(
         .bind(after.map(|cursor| cursor.created_at))
         .bind(after.map(|cursor| cursor.id))
         .bind(i64::from(limit) + 1)
-        .fetch_all(live.database())
+        .fetch_all(live.connections())
         .await?;
     Ok(Page::cut(live.rows(&found).await?, limit as usize, |row| TimeCursor {
         created_at: row.created_at,

@@ -191,7 +191,7 @@ pub async fn list_users(
         .bind(search.map(text::fold))
         .bind(after)
         .bind(i64::from(limit) + 1)
-        .fetch_all(live.database())
+        .fetch_all(live.connections())
         .await?;
     Ok(Page::cut(live.rows(&found).await?, limit as usize, |row| row.id))
 }
@@ -216,7 +216,7 @@ pub async fn find_user_by_login(live: &Live<UserDirectory>, login: &str) -> Resu
     let column = if login.contains('@') { "email_folded" } else { "username_folded" };
     // Should a name stand in two rows for a moment, the younger user is the one who took it last.
     let statement = live.select(&format!("where t.{column} = $1 order by t.id desc limit 1")).await?;
-    let found = sqlx::query(&statement).bind(text::fold(login)).fetch_all(live.database()).await?;
+    let found = sqlx::query(&statement).bind(text::fold(login)).fetch_all(live.connections()).await?;
     Ok(live.rows(&found).await?.pop())
 }
 
@@ -227,7 +227,7 @@ pub async fn find_user_by_login(live: &Live<UserDirectory>, login: &str) -> Resu
 pub async fn count_admins(live: &Live<UserDirectory>) -> Result<i64> {
     let table = live.table().await?;
     let row = sqlx::query(&format!("select count(*) from {table} where role = 'admin' and not disabled"))
-        .fetch_one(live.database())
+        .fetch_one(live.connections())
         .await?;
     Ok(row.try_get(0)?)
 }
@@ -242,7 +242,7 @@ pub async fn has_other_admins(live: &Live<UserDirectory>, id: Uuid) -> Result<bo
         "select exists (select from {table} where role = 'admin' and not disabled and id <> $1)"
     ))
     .bind(id)
-    .fetch_one(live.database())
+    .fetch_one(live.connections())
     .await?;
     Ok(row.try_get(0)?)
 }
