@@ -36,6 +36,8 @@ use manager::{Dispatch, Forgetting, Manager, dispatch};
 
 /// How often kept answers are purged.
 const PURGED_EVERY: Duration = Duration::from_secs(600);
+/// How soon after some messages the next are queued: nobody waits for them, and many cost less together.
+const NOTICES_PACE: Duration = Duration::from_millis(50);
 
 /// The workers of some services, running.
 pub struct Workers {
@@ -175,6 +177,7 @@ impl Reading<'_> {
             subscriber: Arc::new(Reacting(reactor)),
             broker: self.sources.broker.clone(),
             reader: projections::event::reader(),
+            pace: Subscription::PACE,
         }
     }
 }
@@ -266,5 +269,5 @@ fn notifications(service: &NotificationsService, reading: &Reading<'_>) -> Subsc
         ("payments", &["payment"]),
         ("notifications", &["notification"]),
     ];
-    reading.subscribe(notices.name(), &feeds, notices)
+    Subscription { pace: NOTICES_PACE, ..reading.subscribe(notices.name(), &feeds, notices) }
 }

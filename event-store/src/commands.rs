@@ -44,7 +44,11 @@ pub async fn find(database: impl PgExecutor<'_>, command_id: Uuid) -> Result<Opt
 ///
 /// # Errors
 /// When the database is unreachable.
-pub async fn complete(database: impl PgExecutor<'_>, key: &CommandKey, answer: &str) -> Result<(String, bool)> {
+pub async fn complete(
+    database: impl PgExecutor<'_>,
+    key: &CommandKey,
+    answer: &str,
+) -> Result<(String, bool)> {
     let row = sqlx::query(
         "insert into event_store.commands as c \
          (command_id, principal, fingerprint, aggregate_type, aggregate_id, sequence, position, refused, answer, \

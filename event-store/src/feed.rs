@@ -33,7 +33,12 @@ pub(crate) fn recorded(row: &PgRow) -> Result<Recorded> {
 ///
 /// # Errors
 /// When the database is unreachable, or the log has a hole.
-pub async fn read(database: impl PgExecutor<'_>, source: &str, after: i64, limit: i64) -> Result<Vec<Recorded>> {
+pub async fn read(
+    database: impl PgExecutor<'_>,
+    source: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Recorded>> {
     let rows = sqlx::query(&format!(
         "select {COLUMNS} from event_store.events where position > $1 order by position limit $2"
     ))

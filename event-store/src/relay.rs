@@ -29,7 +29,7 @@ const CHUNK_EVENTS: i64 = 2_000;
 const UNACKNOWLEDGED_EVENTS: i64 = 20_000;
 /// How long the relay rests when it has sent all there was. A single event leaves at once; under load events come
 /// together, because a request to the broker costs the same for one as for many.
-const PACE: Duration = Duration::from_millis(10);
+const PACE: Duration = Duration::from_millis(25);
 /// How often progress is stored while it moves.
 const STORED_EVERY: Duration = Duration::from_millis(100);
 /// How long the relay waits to be told that the log has grown before it looks for itself. Whoever tells it looks each
@@ -161,7 +161,8 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
         if let Some(last) = read.last().filter(|_| read.len() as i64 == CHUNK_EVENTS) {
             // There is a backlog: the database reads on while this chunk is encoded and sent.
             let (log, after) = (log.clone(), last.position);
-            let reading = async move { feed::read(log.connections(), log.source(), after, CHUNK_EVENTS).await };
+            let reading =
+                async move { feed::read(log.connections(), log.source(), after, CHUNK_EVENTS).await };
             ahead = Some(tokio::spawn(reading));
         }
         let events = written.as_ref().map_or(&read[..], |(batch, from)| &batch[*from..]);

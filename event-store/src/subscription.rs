@@ -34,9 +34,6 @@ use cursor::Cursor;
 pub use reacting::{Reacting, Reactor};
 pub use retrying::{Retried, retry_parked};
 
-/// How soon after one batch the next may begin. A single event is applied at once; under load events come together,
-/// because a transaction for each would cost more than the events themselves.
-const PACE: Duration = Duration::from_millis(4);
 /// Whoever has worked rests as long as that took, but no longer than this: the busier the machine, the more events
 /// share a transaction.
 const LONGEST_REST: Duration = Duration::from_millis(25);
@@ -216,9 +213,15 @@ pub struct Subscription {
     pub broker: Option<Broker>,
     /// Reads the records of topics.
     pub reader: Reader,
+    /// How soon after one batch the next may begin. A single event is applied at once; under load events come
+    /// together, because a transaction for each would cost more than the events themselves.
+    pub pace: Duration,
 }
 
 impl Subscription {
+    /// The pace of what somebody waits for.
+    pub const PACE: Duration = Duration::from_millis(4);
+
     /// Follows the sources until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut membership = self.home.leases().join(&self.name, PARTITIONS);
@@ -329,7 +332,7 @@ impl Subscription {
             }
             wait(&mut inbox, &mut incoming, &mut cursors, stop).await;
             if let Some(at) = worked_at {
-                let rested = at + PACE.max(took + took.min(LONGEST_REST));
+                let rested = at + self.pace.max(took + took.min(LONGEST_REST));
                 collect(&mut inbox, &mut incoming, rested, stop).await;
             }
         }

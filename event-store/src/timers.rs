@@ -25,8 +25,8 @@ use crate::log::Log;
 use crate::signal::TIMER_CHANNEL;
 use crate::{Result, crash_point};
 
-pub(crate) use handing::Workers;
 use handing::Handed;
+pub(crate) use handing::Workers;
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -222,7 +222,8 @@ where
         }
         if finished.is_empty() {
             delete_at = None;
-        } else if stop.is_cancelled() || *delete_at.get_or_insert(Instant::now() + DELETED_WITHIN) <= Instant::now()
+        } else if stop.is_cancelled()
+            || *delete_at.get_or_insert(Instant::now() + DELETED_WITHIN) <= Instant::now()
         {
             delete(&worker.log, &mut finished).await;
             delete_at = None;
@@ -321,7 +322,9 @@ where
     ) -> bool {
         let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
         // A piece of work that panicked is taken up again when its lease runs out.
-        let (Some(Held { lease, .. }), Ok((_, done))) = (self.held.remove(&task), ended) else { return false };
+        let (Some(Held { lease, .. }), Ok((_, done))) = (self.held.remove(&task), ended) else {
+            return false;
+        };
         match done {
             Done::Finished => {
                 finished.push(lease);
@@ -348,7 +351,8 @@ async fn give_back(log: &Log, mut handed: mpsc::Receiver<Handed>) {
     if left.is_empty() {
         return;
     }
-    let (ids, until): (Vec<Uuid>, Vec<DateTime<Utc>>) = left.iter().map(|lease| (lease.id, lease.until)).unzip();
+    let (ids, until): (Vec<Uuid>, Vec<DateTime<Utc>>) =
+        left.iter().map(|lease| (lease.id, lease.until)).unzip();
     let given = sqlx::query(
         "update event_store.timers t set due_at = clock_timestamp(), attempts = 0 \
          from unnest($1::uuid[], $2::timestamptz[]) as h(id, until) where t.id = h.id and t.due_at = h.until",

@@ -138,6 +138,7 @@ pub(crate) fn subscription<M: ReadModel>(
         subscriber: Arc::new(Projector::<M>::new(generation, sources)),
         broker: sources.broker.clone(),
         reader: reader(),
+        pace: Subscription::PACE,
     })
 }
 

@@ -71,9 +71,19 @@ async fn deliver(
     id: NotificationId,
     due: &Due,
 ) -> Done {
-    let notification = match service.notifications.load(&id.to_string()).await {
-        Ok(loaded) => loaded.aggregate,
-        Err(error) => return Done::Failed(error.to_string()),
+    // At the first attempt nobody else has tried, and what is remembered will do when it says that it waits.
+    let known = match due.attempts {
+        1 => service.notifications.remembered(&id.to_string()).map(|known| known.aggregate),
+        _ => None,
+    };
+    let waits =
+        |known: &Notification| matches!(known, Notification::Queued { progress: Progress::Waiting, .. });
+    let notification = match known.filter(waits) {
+        Some(known) => known,
+        None => match service.notifications.load(&id.to_string()).await {
+            Ok(loaded) => loaded.aggregate,
+            Err(error) => return Done::Failed(error.to_string()),
+        },
     };
     let Notification::Queued { user_id, template, channel, attempts, progress: Progress::Waiting, .. } =
         notification

@@ -44,14 +44,29 @@ async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Don
         Err(error) => return Done::Failed(format!("an unreadable job: {error}")),
     };
     let id = payment_id.to_string();
-    let payment = match service.payments.load(&id).await {
-        Ok(loaded) => loaded.aggregate,
-        Err(error) => return Done::Failed(error.to_string()),
-    };
     let again = due.attempts > 1;
-    let asked = tokio::time::timeout(PATIENCE, ask(gateway, &payment, order_id, call, again)).await;
+    let ask = async |payment: &Payment| {
+        let asked = tokio::time::timeout(PATIENCE, ask(gateway, payment, order_id, call, again)).await;
+        asked.unwrap_or(Asked::NoAnswer)
+    };
+    // What is remembered will do when it says that the gateway is to be called: one that was called before answers
+    // the same, and what is made of its answer is decided on what the log says.
+    let mut payment =
+        if again { None } else { service.payments.remembered(&id).map(|known| known.aggregate) };
+    let mut asked = match &payment {
+        Some(known) => ask(known).await,
+        None => Asked::Nothing,
+    };
+    if matches!(asked, Asked::Nothing) {
+        let loaded = match service.payments.load(&id).await {
+            Ok(loaded) => loaded.aggregate,
+            Err(error) => return Done::Failed(error.to_string()),
+        };
+        asked = ask(&loaded).await;
+        payment = Some(loaded);
+    }
     crash_point!("gateway-answered", gateway.name(), Done::Failed("the answer was lost".to_owned()));
-    let command = match asked.unwrap_or(Asked::NoAnswer) {
+    let command = match asked {
         Asked::Nothing => return Done::Finished,
         Asked::Answered(command) => command,
         Asked::NoAnswer => match call {
@@ -63,8 +78,11 @@ async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Don
     };
     // A second outage of the same attempt is news only to the log: the payment stays unknown, the job stays.
     let unknown = matches!(command, PaymentCommand::RecordUnknown { .. });
-    let still_unknown =
-        unknown && matches!(payment.account().map(|account| &account.stage), Some(Stage::Unknown(_)));
+    let still_unknown = unknown
+        && matches!(
+            payment.as_ref().and_then(Payment::account).map(|account| &account.stage),
+            Some(Stage::Unknown(_))
+        );
     if still_unknown {
         return Done::Failed("the gateway did not answer".to_owned());
     }

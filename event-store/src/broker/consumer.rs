@@ -26,6 +26,12 @@ const LOOK_WITHIN: Duration = Duration::from_secs(1);
 /// embedded broker lets it wait all that time. So it is well below the time after which a broker counts as silent.
 const FETCH_WAIT_MS: &str = "100";
 
+/// How long the thread leaves the broker alone when it brought no news, because this process has written all of it
+/// itself. Where another process writes too, there is news in what it brings, and no rest.
+const REST: Duration = Duration::from_millis(40);
+/// How long a partition is not fetched while records wait to be looked at.
+const BACKOFF_MS: &str = "5";
+
 /// Whether Kafka answers shows in readiness and in who follows the logs; librdkafka's own complaints are for
 /// those who look for them.
 struct Quiet;
@@ -54,6 +60,9 @@ pub(super) fn start(broker: &Broker) {
         .set("fetch.error.backoff.ms", "50")
         .set("fetch.min.bytes", "1")
         .set("fetch.wait.max.ms", FETCH_WAIT_MS)
+        // While the thread rests nothing is fetched: a request costs the broker more than what it brings.
+        .set("queued.min.messages", "1")
+        .set("fetch.queue.backoff.ms", BACKOFF_MS)
         .set("topic.metadata.refresh.interval.ms", "5000")
         .set("allow.auto.create.topics", "false");
     let inner = Arc::downgrade(&broker.inner);
@@ -71,9 +80,12 @@ pub(super) fn start(broker: &Broker) {
             let Some(inner) = inner.upgrade() else { return };
             assignment.extend(&inner, &consumer);
             if let Some(Ok(message)) = consumer.poll(POLL) {
-                inner.deliver(&message);
+                let mut is_news = inner.deliver(&message);
                 while let Some(Ok(message)) = consumer.poll(Duration::ZERO) {
-                    inner.deliver(&message);
+                    is_news |= inner.deliver(&message);
+                }
+                if !is_news {
+                    std::thread::sleep(REST);
                 }
             }
         }
@@ -132,7 +144,8 @@ impl Assignment {
 }
 
 impl Inner {
-    fn deliver(&self, message: &BorrowedMessage<'_>) {
+    /// Gives a record to those who do not know it yet; says whether there are any.
+    fn deliver(&self, message: &BorrowedMessage<'_>) -> bool {
         let Some(incoming) = incoming(message) else {
             // Without a position nothing can be said of it; if it stands for an event, the log has it.
             tracing::warn!(
@@ -141,17 +154,20 @@ impl Inner {
                 "a record without its headers"
             );
             metrics::counter!("mart_records_unreadable_total").increment(1);
-            return;
+            return false;
         };
-        let Ok(mut inboxes) = self.inboxes.lock() else { return };
+        let Ok(mut inboxes) = self.inboxes.lock() else { return false };
         let topic = message.topic();
+        let mut is_news = false;
         inboxes.retain(|inbox| {
             if inbox.topic != topic || inbox.knows(incoming.position) {
                 return true;
             }
+            is_news = true;
             let sent = inbox.sender.try_send((inbox.index, incoming.clone()));
             !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)))
         });
+        is_news
     }
 }
 

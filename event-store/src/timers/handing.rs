@@ -1,8 +1,8 @@
 //! Work that is due at once goes straight to the worker of the process that sets it: it is set as taken, and handed
 //! over once that is committed. The database need not be asked for it, and is told only when it is done.
 //!
-//! A worker has as many places for such work as it does at the same time; what finds none is set to be taken by
-//! whoever has time.
+//! A worker has places for a few times of what it does at the same time; what finds none is set to be taken by whoever
+//! has time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,6 +13,9 @@ use tokio::time::Instant;
 
 use super::{Due, HELD_FOR, Lease, Queue, Timer, TimerChanges, clear, put};
 use crate::Result;
+
+/// How many rounds of what a worker does at the same time may be on their way to it.
+const ROUNDS: usize = 8;
 
 /// Work on its way to a worker, under lease already.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ impl Handover {
 impl Workers {
     /// Makes places for a queue's worker, in the stead of any before it.
     pub(super) fn join(&self, queue: Queue) -> mpsc::Receiver<Handed> {
-        let (sender, receiver) = mpsc::channel(queue.concurrency);
+        let (sender, receiver) = mpsc::channel(queue.concurrency * ROUNDS);
         if let Ok(mut queues) = self.queues.lock() {
             queues.insert(queue.name, sender);
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use embedded::testing;
 use event_store::relay;
-use event_store::subscription::{ApplyError, Delivered, Effects, Source, Subscriber, Subscription, retry_parked};
+use event_store::subscription::{
+    ApplyError, Delivered, Effects, Source, Subscriber, Subscription, retry_parked,
+};
 use event_store::{Context, Error, Log, Target, parked};
 use sqlx::PgConnection;
 use tokio::sync::{Notify, watch};

@@ -130,6 +130,7 @@ pub(crate) fn subscription(log: &Log, broker: Option<Broker>) -> Subscription {
         subscriber: Arc::new(Balances::default()),
         broker,
         reader: reader(),
+        pace: Subscription::PACE,
     }
 }
 

@@ -41,7 +41,11 @@ async fn a_personal_field_is_sealed_in_the_log_and_readable_through_it() {
 
     let person = Uuid::parse_str(&id).expect("a uuid");
     log.personal().forget(person).await.expect("forgotten");
-    assert_eq!(accounts.load(&id).await.expect("loads").aggregate.owner, None, "what is remembered of it, too");
+    assert_eq!(
+        accounts.load(&id).await.expect("loads").aggregate.owner,
+        None,
+        "what is remembered of it, too"
+    );
     let elsewhere = open(&database).await;
     assert_eq!(bus(&elsewhere).load(&id).await.expect("loads").aggregate.owner, None);
     let mut event = feed::read(log.database(), "accounts", 0, 10).await.expect("read").remove(0);

@@ -122,8 +122,11 @@ pub async fn find_prices(prices: &Prices, products: &[Uuid]) -> Result<BTreeMap<
         return Ok(rows);
     }
     let statement = live.select("where t.product_id = any($1) order by t.product_id limit $2").await?;
-    let found =
-        sqlx::query(&statement).bind(&missing).bind(missing.len() as i64).fetch_all(live.connections()).await?;
+    let found = sqlx::query(&statement)
+        .bind(&missing)
+        .bind(missing.len() as i64)
+        .fetch_all(live.connections())
+        .await?;
     for row in live.rows(&found).await? {
         if let Some(seen) = &seen {
             remembered.keep(seen, row.product_id, row.clone());
