@@ -24,6 +24,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::log::Log;
 use crate::{Error, PARTITIONS, Result, planted};
 
 /// How many records wait for a subscription at most.
@@ -31,6 +32,8 @@ const INBOX_RECORDS: usize = 20_000;
 /// How long a request may be without an answer until its connection is given up and another one made. A broker whose
 /// machine is gone, or a network that drops packets, closes nothing.
 const ANSWERED_WITHIN_MS: &str = "6000";
+/// How long a record waits for others of its partition.
+const LINGER_MS: &str = "1";
 /// How long the creation of a topic may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -131,6 +134,8 @@ struct Inbox {
     index: usize,
     sender: mpsc::Sender<(usize, Incoming)>,
     known: Arc<[AtomicI64]>,
+    /// Up to where this process tells its readers itself.
+    told: Arc<AtomicI64>,
 }
 
 impl Inbox {
@@ -138,6 +143,11 @@ impl Inbox {
     fn knows(&self, position: i64) -> bool {
         let known = self.known.get(self.index).map_or(-1, |known| known.load(Ordering::Relaxed));
         position <= known && !planted!("defect-projector-skips-dedup")
+    }
+
+    /// Whether its reader hears of the event at a position without the broker.
+    fn hears(&self, position: i64) -> bool {
+        position <= self.told.load(Ordering::Relaxed)
     }
 }
 
@@ -265,9 +275,10 @@ impl Broker {
             .set("message.timeout.ms", "0")
             // A record that fails for good takes those behind it with it, instead of being passed by them.
             .set("enable.gapless.guarantee", "true")
-            .set("compression.type", "lz4")
-            // Whoever does not wait for the broker may as well collect.
-            .set("linger.ms", if planted!("defect-relay-marks-before-ack") { "500" } else { "0" })
+            // Nothing that goes to the embedded broker leaves the machine.
+            .set("compression.type", if self.inner.config.embedded { "none" } else { "lz4" })
+            // What a relay sends together leaves together. Whoever does not wait for the broker may as well collect.
+            .set("linger.ms", if planted!("defect-relay-marks-before-ack") { "500" } else { LINGER_MS })
             .set("queue.buffering.max.messages", "100000")
             // How long a topic may be unknown before its messages are reported as failed.
             .set("topic.metadata.propagation.max.ms", "2000")
@@ -315,20 +326,21 @@ impl Broker {
         tokio::task::spawn_blocking(look).await.unwrap_or(false)
     }
 
-    /// Listens to the new records of the topics of logs; each comes with the place of its log in `sources`.
-    pub fn listen(&self, sources: &[&str]) -> Listener {
+    /// Listens to the new records of the topics of logs; each comes with the place of its log in `logs`.
+    pub fn listen(&self, logs: &[&Log]) -> Listener {
         let (sender, records) = mpsc::channel(INBOX_RECORDS);
-        let known: Arc<[AtomicI64]> = sources.iter().map(|_| AtomicI64::new(-1)).collect();
+        let known: Arc<[AtomicI64]> = logs.iter().map(|_| AtomicI64::new(-1)).collect();
         if let Ok(mut inboxes) = self.inner.inboxes.lock() {
             if !self.inner.consuming.swap(true, Ordering::Relaxed) {
                 consumer::start(self);
             }
-            for (index, source) in sources.iter().enumerate() {
+            for (index, log) in logs.iter().enumerate() {
                 inboxes.push(Inbox {
-                    topic: self.inner.config.topic_of(source),
+                    topic: self.inner.config.topic_of(log.source()),
                     index,
                     sender: sender.clone(),
                     known: Arc::clone(&known),
+                    told: log.told(),
                 });
             }
         }

@@ -1,6 +1,7 @@
 //! The handle of one service's log: its name, its database, its committer and its head.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -186,6 +187,11 @@ impl Log {
     /// Reads what this process commits from here on.
     pub fn follow(&self) -> Follower {
         self.inner.tail.follow()
+    }
+
+    /// Up to where the readers of this process were told what it commits.
+    pub(crate) fn told(&self) -> Arc<AtomicI64> {
+        self.inner.tail.upto()
     }
 
     /// The head of the log and the progress of its readers, as notified.

@@ -225,8 +225,8 @@ impl Subscription {
     /// Follows the sources until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut membership = self.home.leases().join(&self.name, PARTITIONS);
-        let sources: Vec<&str> = self.sources.iter().map(|source| source.log.source()).collect();
-        let mut inbox = self.broker.as_ref().map(|broker| broker.listen(&sources));
+        let logs: Vec<&Log> = self.sources.iter().map(|source| &source.log).collect();
+        let mut inbox = self.broker.as_ref().map(|broker| broker.listen(&logs));
         while !stop.is_cancelled() {
             let slots = membership.held().borrow_and_update().clone();
             if slots.is_empty() {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -19,11 +20,13 @@ const KEPT_BATCHES: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Tail {
     batches: broadcast::Sender<Arc<[Recorded]>>,
+    /// The last position that this process wrote and told its readers of.
+    upto: Arc<AtomicI64>,
 }
 
 impl Default for Tail {
     fn default() -> Self {
-        Self { batches: broadcast::channel(KEPT_BATCHES).0 }
+        Self { batches: broadcast::channel(KEPT_BATCHES).0, upto: Arc::default() }
     }
 }
 
@@ -35,10 +38,17 @@ impl Tail {
 
     /// Hands out a batch that was committed: events whose positions follow one another.
     pub(crate) fn committed(&self, batch: Vec<Recorded>) {
-        if !batch.is_empty() {
+        if let Some(last) = batch.last() {
+            self.upto.fetch_max(last.position, Ordering::Relaxed);
             // The last reader may just have gone.
             let _ = self.batches.send(batch.into());
         }
+    }
+
+    /// Up to where the readers of this process have been told, as it moves; what other processes wrote in between
+    /// is not told apart.
+    pub(crate) fn upto(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.upto)
     }
 
     pub(crate) fn follow(&self) -> Follower {

@@ -67,7 +67,7 @@ async fn follow(filter: &EventFilter) -> anyhow::Result<()> {
     };
     let logs: Vec<Log> = maintenance.sources.logs.values().cloned().collect();
     let names: Vec<&str> = logs.iter().map(Log::source).collect();
-    let mut inbox = broker.listen(&names);
+    let mut inbox = broker.listen(&logs.iter().collect::<Vec<_>>());
     let mut seen: HashMap<usize, i64> = HashMap::new();
     if let Some(from) = filter.from {
         for (index, log) in logs.iter().enumerate() {

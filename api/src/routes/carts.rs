@@ -6,7 +6,7 @@ mod view;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use event_store::Target;
+use event_store::{Context, Target};
 use projections::orders::cart_contents::find_cart;
 use projections::orders::customers::customer_exists;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -99,11 +99,10 @@ async fn add_item(
     let user_id = owner(&service, &caller, &user).await?;
     let merge = adding?.0.merge.unwrap_or(false);
     let (product_id, quantity) = draft?.0.check()?;
-    check_currency(&service, user_id, product_id).await?;
     let item_id = CartItemId(Uuid::now_v7());
     let max_per_line = DEFAULT_MAX_PER_LINE;
     let command = CartCommand::AddItem { item_id, product_id, quantity, max_per_line, merge };
-    let done = give(&service, user_id, command, &write).await?;
+    let done = add(&service, user_id, product_id, command, &write).await?;
     let answer = show(&service, user_id, &done).await?;
     if added_line(&service, &done, item_id).await? {
         return Ok(answer.with_status(StatusCode::CREATED).with_location(&format!("/v1/carts/{user_id}")));
@@ -210,15 +209,42 @@ fn item_of(item: &str) -> Result<CartItemId, Problem> {
     text::uuid(item).map(CartItemId).map_err(|_| Problem::not_found())
 }
 
+/// Adds a product to a cart that it may be added to.
+async fn add(
+    service: &OrdersService,
+    user_id: Uuid,
+    product_id: ProductId,
+    command: CartCommand,
+    write: &Write,
+) -> Result<Done<Cart>, Problem> {
+    let id = user_id.to_string();
+    let target = || Target::Existing(id.clone());
+    // What is remembered of a cart need not be read again: the command is carried out if it has not changed since.
+    let context: Context<Cart> = write.context();
+    if context.expected.is_none()
+        && let Some(known) = service.carts.remembered(&id)
+        && check_currency(service, user_id, product_id, &known.aggregate).await.is_ok()
+    {
+        let context = Context { expected: Some(known.version), ..context };
+        match carry_out(&service.carts, target(), command.clone(), context, problem).await {
+            Err(problem) if problem.status() == StatusCode::PRECONDITION_FAILED => {}
+            done => return done,
+        }
+    }
+    let cart = service.carts.load(&id).await.map_err(engine)?.aggregate;
+    check_currency(service, user_id, product_id, &cart).await?;
+    carry_out(&service.carts, target(), command, write.context(), problem).await
+}
+
 /// Sees to it that a product exists, is offered, and has its price in the currency of the cart.
 async fn check_currency(
     service: &OrdersService,
     user_id: Uuid,
     product_id: ProductId,
+    cart: &Cart,
 ) -> Result<(), Problem> {
     let offered = orders::offered(service, &[product_id.0]).await?;
     let currency = offered.get(&product_id.0).map(|row| row.currency.as_str());
-    let cart = service.carts.load(&user_id.to_string()).await.map_err(engine)?.aggregate;
     let shown = view::show(service, user_id, cart.lines(), 0).await?;
     let priced = shown.items.iter().any(|item| item.unit_price.is_some());
     if priced && currency != Some(shown.currency.as_str()) {

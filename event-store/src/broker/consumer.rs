@@ -144,7 +144,7 @@ impl Assignment {
 }
 
 impl Inner {
-    /// Gives a record to those who do not know it yet; says whether there are any.
+    /// Gives a record to those who do not know it yet; says whether any of them will not hear of it otherwise.
     fn deliver(&self, message: &BorrowedMessage<'_>) -> bool {
         let Some(incoming) = incoming(message) else {
             // Without a position nothing can be said of it; if it stands for an event, the log has it.
@@ -163,7 +163,7 @@ impl Inner {
             if inbox.topic != topic || inbox.knows(incoming.position) {
                 return true;
             }
-            is_news = true;
+            is_news |= !inbox.hears(incoming.position);
             let sent = inbox.sender.try_send((inbox.index, incoming.clone()));
             !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)))
         });
