@@ -28,8 +28,15 @@ impl Claim {
     }
 }
 
+/// What an event takes and gives up, seen from the state before it. Old values come from that state, not from the
+/// event, so that the event that erases a person need not name what it frees.
+pub type Claims<A> = fn(before: &A, event: &<A as Aggregate>::Event) -> Vec<Claim>;
+
 /// How the events of an aggregate are kept.
 pub trait Recorded: Aggregate {
+    /// What its events claim; none when they never claim anything, and the state before them need not be kept for it.
+    const CLAIMS: Option<Claims<Self>> = None;
+
     /// The names of the fields inside the variant's object that hold personal data.
     #[must_use]
     fn personal_fields(_event_type: &str) -> &'static [&'static str] {
@@ -46,13 +53,6 @@ pub trait Recorded: Aggregate {
     #[must_use]
     fn person_of_state(_aggregate_id: &str, _state: &Self) -> Option<Uuid> {
         None
-    }
-
-    /// What an event takes and gives up, seen from the state before it. Old values come from that state, not
-    /// from the event, so that the event that erases a person need not name what it frees.
-    #[must_use]
-    fn claims(_before: &Self, _event: &Self::Event) -> Vec<Claim> {
-        Vec::new()
     }
 }
 

@@ -94,7 +94,7 @@ fn an_erased_user_frees_the_names_and_refuses_everything() {
     user.apply(registered(Role::Customer));
     let erased = UserEvent::UserErased { user_id: USER };
     assert_eq!(
-        User::claims(&user, &erased),
+        User::CLAIMS.expect("users claim names")(&user, &erased),
         vec![
             Claim::release("email", "ada@example.com".to_owned()),
             Claim::release("username", "ada".to_owned())

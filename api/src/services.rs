@@ -15,7 +15,7 @@ use aggregates::inventory::StockItem;
 use aggregates::notifications::Notification;
 use aggregates::orders::Order;
 use aggregates::payments::Payment;
-use aggregates::records::Recorded;
+use aggregates::records::{Claim, Recorded};
 use aggregates::users::User;
 use projections::catalog::ProductListing;
 use projections::inventory::StockLevels;
@@ -153,15 +153,16 @@ where
     CommandBus::new(log.clone(), (), behaviour::<A>(), CACHED_AGGREGATES)
 }
 
+fn claims<A: Recorded>(before: &A, event: &A::Event) -> Vec<ClaimChange> {
+    let claims = A::CLAIMS.map(|claims| claims(before, event)).unwrap_or_default();
+    let change = |claim: Claim| ClaimChange { scope: claim.scope, name: claim.key, take: claim.take };
+    claims.into_iter().map(change).collect()
+}
+
 /// What the engine must know of an aggregate, as the domain says it.
 fn behaviour<A: Recorded>() -> Behaviour<A> {
     Behaviour {
-        claims: Some(|before, event| {
-            A::claims(before, event)
-                .into_iter()
-                .map(|claim| ClaimChange { scope: claim.scope, name: claim.key, take: claim.take })
-                .collect()
-        }),
+        claims: A::CLAIMS.map(|_| claims::<A> as _),
         personal_fields: A::personal_fields,
         person_of: A::person_of,
         person_of_state: A::person_of_state,

@@ -11,7 +11,15 @@ use crate::log::Log;
 use crate::{Error, Result};
 
 /// After how many events a new snapshot is taken.
-pub(crate) const SNAPSHOT_EVERY: i64 = 100;
+const SNAPSHOT_EVERY: i64 = 100;
+/// Which part of a long stream may lie behind its snapshot: a state that grows with its stream is not stored again
+/// and again for a few events more.
+const UNSNAPPED_PART: i64 = 16;
+
+/// Whether an aggregate at a version is to have another snapshot than that of an earlier one.
+pub(crate) fn is_due(version: i64, snapshot: i64) -> bool {
+    version - snapshot >= SNAPSHOT_EVERY.max(version / UNSNAPPED_PART)
+}
 
 pub(crate) struct Snapshot {
     pub(crate) state: String,
@@ -96,4 +104,18 @@ pub(crate) async fn store<A: Aggregate>(
     .execute(log.connections())
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_streams_have_one_every_hundred_events_and_long_ones_not_more_than_they_need() {
+        assert!(!is_due(99, 0));
+        assert!(is_due(100, 0));
+        assert!(is_due(1_100, 1_000));
+        assert!(!is_due(16_900, 16_000));
+        assert!(is_due(17_067, 16_000));
+    }
 }

@@ -8,7 +8,7 @@ use crate::catalog::commands::{ProductChanges, ProductCommand};
 use crate::catalog::events::ProductEvent;
 use crate::catalog::refusals::ProductError;
 use crate::money::Money;
-use crate::records::{Claim, Recorded, decided_aggregate};
+use crate::records::{Claim, Claims, Recorded, decided_aggregate};
 use crate::text::{self, TextError};
 
 /// The country of origin of a product that names none.
@@ -275,26 +275,28 @@ impl Details {
 decided_aggregate!(Product, "product", ProductCommand, ProductEvent, ProductError);
 
 impl Recorded for Product {
-    fn claims(before: &Self, event: &ProductEvent) -> Vec<Claim> {
-        let old = before.details().map(Details::claimed_keys).unwrap_or_default();
-        let new = match event {
-            ProductEvent::ProductListed { name, country_of_origin, sku, .. }
-            | ProductEvent::ProductDescribed { name, country_of_origin, sku, .. } => {
-                claimed_keys(name, country_of_origin, sku.as_deref())
-            }
-            ProductEvent::ProductDiscontinued => Vec::new(),
-            ProductEvent::ProductRepriced { .. }
-            | ProductEvent::ProductCategorised { .. }
-            | ProductEvent::ProductWithdrawn
-            | ProductEvent::ProductRelisted => return Vec::new(),
-        };
-        let released = old.iter().filter(|key| !new.contains(key));
-        let taken = new.iter().filter(|key| !old.contains(key));
-        released
-            .map(|(scope, key)| Claim::release(scope, key.clone()))
-            .chain(taken.map(|(scope, key)| Claim::take(scope, key.clone())))
-            .collect()
-    }
+    const CLAIMS: Option<Claims<Self>> = Some(claims);
+}
+
+fn claims(before: &Product, event: &ProductEvent) -> Vec<Claim> {
+    let old = before.details().map(Details::claimed_keys).unwrap_or_default();
+    let new = match event {
+        ProductEvent::ProductListed { name, country_of_origin, sku, .. }
+        | ProductEvent::ProductDescribed { name, country_of_origin, sku, .. } => {
+            claimed_keys(name, country_of_origin, sku.as_deref())
+        }
+        ProductEvent::ProductDiscontinued => Vec::new(),
+        ProductEvent::ProductRepriced { .. }
+        | ProductEvent::ProductCategorised { .. }
+        | ProductEvent::ProductWithdrawn
+        | ProductEvent::ProductRelisted => return Vec::new(),
+    };
+    let released = old.iter().filter(|key| !new.contains(key));
+    let taken = new.iter().filter(|key| !old.contains(key));
+    released
+        .map(|(scope, key)| Claim::release(scope, key.clone()))
+        .chain(taken.map(|(scope, key)| Claim::take(scope, key.clone())))
+        .collect()
 }
 
 fn claimed_keys(name: &str, origin: &str, sku: Option<&str>) -> Vec<(&'static str, String)> {

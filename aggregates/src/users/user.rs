@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::identifiers::{SessionId, UserId};
 use crate::personal::Personal;
-use crate::records::{Claim, Recorded, decided_aggregate};
+use crate::records::{Claim, Claims, Recorded, decided_aggregate};
 use crate::text::{self, TextError};
 use crate::users::commands::UserCommand;
 use crate::users::events::{Role, SessionEnd, UserEvent};
@@ -342,6 +342,8 @@ impl Account {
 decided_aggregate!(User, "user", UserCommand, UserEvent, UserError);
 
 impl Recorded for User {
+    const CLAIMS: Option<Claims<Self>> = Some(claims);
+
     fn personal_fields(event_type: &str) -> &'static [&'static str] {
         match event_type {
             "UserRegistered" => &["email", "username", "first_name", "last_name", "phone", "password_hash"],
@@ -359,36 +361,35 @@ impl Recorded for User {
     fn person_of_state(aggregate_id: &str, _user: &Self) -> Option<Uuid> {
         aggregate_id.parse().ok()
     }
+}
 
-    fn claims(before: &Self, event: &UserEvent) -> Vec<Claim> {
-        let (old_email, old_username) = match before.account() {
-            Some(account) => (account.email.known(), account.username.as_ref().and_then(Personal::known)),
-            None => (None, None),
-        };
-        match event {
-            UserEvent::UserRegistered { email, username, .. } => [
-                exchange(EMAIL_SCOPE, None, email.known()),
-                exchange(USERNAME_SCOPE, None, username.as_ref().and_then(Personal::known)),
-            ]
-            .concat(),
-            UserEvent::EmailChanged { email } => exchange(EMAIL_SCOPE, old_email, email.known()),
-            UserEvent::ProfileChanged { username, .. } => {
-                exchange(USERNAME_SCOPE, old_username, username.as_ref().and_then(Personal::known))
-            }
-            UserEvent::UserErased { .. } => {
-                [exchange(EMAIL_SCOPE, old_email, None), exchange(USERNAME_SCOPE, old_username, None)]
-                    .concat()
-            }
-            UserEvent::PasswordChanged { .. }
-            | UserEvent::RoleGranted { .. }
-            | UserEvent::RoleRevoked { .. }
-            | UserEvent::UserDisabled
-            | UserEvent::UserEnabled
-            | UserEvent::SessionStarted { .. }
-            | UserEvent::SessionRotated { .. }
-            | UserEvent::SessionReuseDetected { .. }
-            | UserEvent::SessionEnded { .. } => Vec::new(),
+fn claims(before: &User, event: &UserEvent) -> Vec<Claim> {
+    let (old_email, old_username) = match before.account() {
+        Some(account) => (account.email.known(), account.username.as_ref().and_then(Personal::known)),
+        None => (None, None),
+    };
+    match event {
+        UserEvent::UserRegistered { email, username, .. } => [
+            exchange(EMAIL_SCOPE, None, email.known()),
+            exchange(USERNAME_SCOPE, None, username.as_ref().and_then(Personal::known)),
+        ]
+        .concat(),
+        UserEvent::EmailChanged { email } => exchange(EMAIL_SCOPE, old_email, email.known()),
+        UserEvent::ProfileChanged { username, .. } => {
+            exchange(USERNAME_SCOPE, old_username, username.as_ref().and_then(Personal::known))
         }
+        UserEvent::UserErased { .. } => {
+            [exchange(EMAIL_SCOPE, old_email, None), exchange(USERNAME_SCOPE, old_username, None)].concat()
+        }
+        UserEvent::PasswordChanged { .. }
+        | UserEvent::RoleGranted { .. }
+        | UserEvent::RoleRevoked { .. }
+        | UserEvent::UserDisabled
+        | UserEvent::UserEnabled
+        | UserEvent::SessionStarted { .. }
+        | UserEvent::SessionRotated { .. }
+        | UserEvent::SessionReuseDetected { .. }
+        | UserEvent::SessionEnded { .. } => Vec::new(),
     }
 }
 

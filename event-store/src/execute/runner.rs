@@ -12,7 +12,7 @@ use super::contention::pause;
 use super::{Behaviour, ClaimChange, Committed, Context, Decision, ExecuteError, Inner, Loaded, Pending};
 use crate::append::{Append, Claim, CommandKey, Outcome};
 use crate::log::Log;
-use crate::snapshots::{self, SNAPSHOT_EVERY};
+use crate::snapshots;
 use crate::{Error, Metadata, NewEvent, Result};
 
 /// How many commands of one aggregate are decided before they are committed.
@@ -515,7 +515,7 @@ where
     A::Command: Send + Sync,
     A::Error: Send + Sync,
 {
-    if state.version - state.snapshot < SNAPSHOT_EVERY {
+    if !snapshots::is_due(state.version, state.snapshot) {
         return state;
     }
     state.snapshot = state.version;
