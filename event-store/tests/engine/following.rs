@@ -21,6 +21,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Row};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{AccountCommand, AccountEvent, apart, bus, log, new_id, open};
@@ -179,16 +180,39 @@ pub(crate) async fn balances(log: &Log) -> HashMap<String, i64> {
         .collect()
 }
 
+/// A relay and a subscription, with a broker between them.
+struct Following {
+    relay: JoinHandle<()>,
+    follower: JoinHandle<()>,
+    stop: CancellationToken,
+    _server: TestBroker,
+}
+
+impl Following {
+    async fn start(log: &Log, subscriber: Balances) -> Self {
+        let server = testing::broker();
+        make_topic(&server).await;
+        let broker = connect(&server);
+        let stop = CancellationToken::new();
+        let relay = tokio::spawn(relay::run(log.clone(), broker.clone(), encoder(), stop.clone()));
+        let subscription =
+            Subscription { subscriber: Arc::new(subscriber), ..subscription(log, Some(broker)) };
+        let follower = tokio::spawn(subscription.run(stop.clone()));
+        Self { relay, follower, stop, _server: server }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.relay.await.expect("the relay ends");
+        self.follower.await.expect("the subscription ends");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_committed_reaches_the_topic_and_its_subscribers_once() {
     let (_database, log) = log().await;
     tables(&log).await;
-    let server = testing::broker();
-    make_topic(&server).await;
-    let broker = connect(&server);
-    let stop = CancellationToken::new();
-    let relay = tokio::spawn(relay::run(log.clone(), broker.clone(), encoder(), stop.clone()));
-    let follower = tokio::spawn(subscription(&log, Some(broker)).run(stop.clone()));
+    let following = Following::start(&log, Balances::default()).await;
     let expected = deposit(&log, 40, 5).await;
     caught_up(&log).await;
     assert_eq!(balances(&log).await, expected);
@@ -206,25 +230,16 @@ async fn what_is_committed_reaches_the_topic_and_its_subscribers_once() {
         }
     };
     tokio::time::timeout(PATIENCE, relayed).await.expect("the relay's progress reaches the head");
-    stop.cancel();
-    relay.await.expect("the relay ends");
-    follower.await.expect("the subscription ends");
+    following.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_process_writes_itself_it_reads_without_the_broker_and_once() {
     let (_database, log) = log().await;
     tables(&log).await;
-    let server = testing::broker();
-    make_topic(&server).await;
-    let broker = connect(&server);
-    let stop = CancellationToken::new();
-    let relay = tokio::spawn(relay::run(log.clone(), broker.clone(), encoder(), stop.clone()));
     let balances_here = Balances::default();
     let published = Arc::clone(&balances_here.published);
-    let mut subscription = subscription(&log, Some(broker));
-    subscription.subscriber = Arc::new(balances_here);
-    let follower = tokio::spawn(subscription.run(stop.clone()));
+    let following = Following::start(&log, balances_here).await;
     let mut expected = deposit_here(&log, 5, 1).await;
     caught_up(&log).await;
     let before = published.load(Ordering::Relaxed);
@@ -240,9 +255,7 @@ async fn what_a_process_writes_itself_it_reads_without_the_broker_and_once() {
     }
     caught_up(&log).await;
     assert_eq!(balances(&log).await, expected);
-    stop.cancel();
-    relay.await.expect("the relay ends");
-    follower.await.expect("the subscription ends");
+    following.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
