@@ -30,7 +30,7 @@ const NOT_COMPILED: (&str, &str) = ("jit", "off");
 
 /// How many connections a log holds at most in its pool, and how many beside it for what runs often. The committer's
 /// two and the listener's one come on top.
-const OWN_CONNECTIONS: u32 = 8;
+const OWN_CONNECTIONS: u32 = 6;
 /// The same for a log that is only read, that of another service.
 const READING_CONNECTIONS: u32 = 2;
 
