@@ -18,8 +18,10 @@ use crate::log::PING_AFTER;
 
 /// How long one waits for a connection, for a free one and for one to open together.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// After how long without use a connection is closed.
+/// After how long without use a connection is closed, when another one is taken or given back.
 const IDLE_AT_MOST: Duration = Duration::from_secs(60);
+/// The first and the longest pause between two tries to reach a server that is starting, or has no room.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(320));
 
 /// A bounded number of connections to one database, opened when they are needed. Cheap to clone.
 #[derive(Clone)]
@@ -70,14 +72,38 @@ impl Connections {
                 return Ok(Taken { connection, shared: Arc::clone(&self.shared), _slot: slot });
             }
         }
-        let connection = PgConnection::connect_with(&self.shared.options).await?;
+        let connection = self.shared.open().await?;
         Ok(Taken { connection, shared: Arc::clone(&self.shared), _slot: slot })
     }
 }
 
 impl Shared {
     fn used_last(&self) -> Option<(PgConnection, Instant)> {
-        self.idle.lock().ok()?.pop()
+        let mut idle = self.idle.lock().ok()?;
+        idle.retain(|(_, since)| since.elapsed() < IDLE_AT_MOST);
+        idle.pop()
+    }
+
+    async fn open(&self) -> sqlx::Result<PgConnection> {
+        let (mut pause, longest) = PAUSES;
+        loop {
+            match PgConnection::connect_with(&self.options).await {
+                Err(error) if will_pass(&error) => tokio::time::sleep(pause).await,
+                opened => return opened,
+            }
+            pause = (pause * 2).min(longest);
+        }
+    }
+}
+
+/// Whether a server refuses because it is starting, or has too many connections for the moment.
+fn will_pass(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(refusal) => {
+            refusal.code().is_some_and(|code| matches!(&*code, "53300" | "57P03"))
+        }
+        _ => false,
     }
 }
 
@@ -87,7 +113,6 @@ impl Taken {
     pub fn give_back(self) {
         let Self { connection, shared, _slot } = self;
         if let Ok(mut idle) = shared.idle.lock() {
-            idle.retain(|(_, since)| since.elapsed() < IDLE_AT_MOST);
             idle.push((connection, Instant::now()));
         }
     }

@@ -28,9 +28,9 @@ const ALONG_INDEXES: (&str, &str) = ("enable_seqscan", "off");
 /// thinks of each that reads a table without an index, since it is told to use none such.
 const NOT_COMPILED: (&str, &str) = ("jit", "off");
 
-/// How many connections a log holds at most in its pool, and how many beside it for what runs often. The committer's
-/// two and the listener's one come on top.
-const OWN_CONNECTIONS: u32 = 6;
+/// How many connections a log holds at most in its pool, and how many beside it for what runs often. On top come the
+/// committer's two, and one each to listen, to notify and to hold leases.
+const OWN_CONNECTIONS: u32 = 5;
 /// The same for a log that is only read, that of another service.
 const READING_CONNECTIONS: u32 = 2;
 

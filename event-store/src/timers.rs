@@ -204,7 +204,7 @@ where
     H: Fn(Due) -> F + Send + Sync + 'static,
     F: Future<Output = Done> + Send + 'static,
 {
-    let mut handed = log.workers().join(queue);
+    let mut handed = Some(log.workers().join(queue));
     let mut worker = Worker { log, queue, handle, running: JoinSet::new(), held: HashMap::new() };
     let mut finished: Vec<Lease> = Vec::new();
     let mut delete_at: Option<Instant> = None;
@@ -243,8 +243,12 @@ where
             changes.mark_unchanged();
             look_at = Instant::now() + worker.look(room).await;
         }
+        if stop.is_cancelled()
+            && let Some(handed) = handed.take()
+        {
+            leave(&worker.log, handed).await;
+        }
         if stop.is_cancelled() && worker.running.is_empty() {
-            give_back(&worker.log, handed).await;
             delete(&worker.log, &mut finished).await;
             return;
         }
@@ -253,7 +257,15 @@ where
             Some(ended) = worker.running.join_next_with_id(), if !worker.running.is_empty() => {
                 put_off = worker.settle(ended, &mut finished).await;
             }
-            Some(handed) = handed.recv(), if room => worker.accept(handed),
+            Some(handed) = next_handed(&mut handed), if room => {
+                // What lay for long may be taken up by somebody else soon: it is looked for like all else.
+                if handed.is_stale() {
+                    give_back(&worker.log, &[handed.lease]).await;
+                    look_at = Instant::now();
+                } else {
+                    worker.begin(handed.lease, handed.due);
+                }
+            }
             changed = changes.changed(), if room => if changed.is_err() { return } else { look_at = Instant::now() },
             () = tokio::time::sleep_until(look_at), if room => {}
             () = tokio::time::sleep_until(renew_at), if !worker.held.is_empty() => {}
@@ -280,12 +292,6 @@ where
     /// How much more it can do at the same time.
     fn room(&self) -> usize {
         self.queue.concurrency - self.running.len()
-    }
-
-    fn accept(&mut self, handed: Handed) {
-        if !handed.is_stale() {
-            self.begin(handed.lease, handed.due);
-        }
     }
 
     fn begin(&mut self, lease: Lease, due: Due) {
@@ -337,8 +343,15 @@ where
     }
 }
 
+async fn next_handed(handed: &mut Option<mpsc::Receiver<Handed>>) -> Option<Handed> {
+    match handed {
+        Some(handed) => handed.recv().await,
+        None => None,
+    }
+}
+
 /// Leaves to others what was on its way to a worker that stops.
-async fn give_back(log: &Log, mut handed: mpsc::Receiver<Handed>) {
+async fn leave(log: &Log, mut handed: mpsc::Receiver<Handed>) {
     handed.close();
     let mut left = Vec::new();
     let collect = async {
@@ -348,6 +361,11 @@ async fn give_back(log: &Log, mut handed: mpsc::Receiver<Handed>) {
     };
     // Who has a place and does not use it is about to end as well.
     let _ = tokio::time::timeout(HANDED_WITHIN, collect).await;
+    give_back(log, &left).await;
+}
+
+/// Leaves to others what was not begun.
+async fn give_back(log: &Log, left: &[Lease]) {
     if left.is_empty() {
         return;
     }

@@ -90,7 +90,7 @@ impl<M: ReadModel> Projector<M> {
             if published.is_empty() {
                 continue;
             }
-            let mut stored: BTreeMap<i64, Delivered> = feed::read_positions(log.connections(), &published)
+            let mut stored: BTreeMap<i64, Delivered> = feed::read_positions(log.database(), &published)
                 .await?
                 .into_iter()
                 .map(|recorded| (recorded.position, Delivered::stored(service, recorded)))

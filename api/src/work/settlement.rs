@@ -51,19 +51,16 @@ async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Don
     };
     // What is remembered will do when it says that the gateway is to be called: one that was called before answers
     // the same, and what is made of its answer is decided on what the log says.
-    let mut payment =
-        if again { None } else { service.payments.remembered(&id).map(|known| known.aggregate) };
-    let mut asked = match &payment {
+    let known = if again { None } else { service.payments.remembered(&id).map(|known| known.aggregate) };
+    let mut asked = match &known {
         Some(known) => ask(known).await,
         None => Asked::Nothing,
     };
     if matches!(asked, Asked::Nothing) {
-        let loaded = match service.payments.load(&id).await {
-            Ok(loaded) => loaded.aggregate,
+        asked = match service.payments.load(&id).await {
+            Ok(loaded) => ask(&loaded.aggregate).await,
             Err(error) => return Done::Failed(error.to_string()),
         };
-        asked = ask(&loaded).await;
-        payment = Some(loaded);
     }
     crash_point!("gateway-answered", gateway.name(), Done::Failed("the answer was lost".to_owned()));
     let command = match asked {
@@ -76,15 +73,17 @@ async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Don
             }
         },
     };
-    // A second outage of the same attempt is news only to the log: the payment stays unknown, the job stays.
     let unknown = matches!(command, PaymentCommand::RecordUnknown { .. });
-    let still_unknown = unknown
-        && matches!(
-            payment.as_ref().and_then(Payment::account).map(|account| &account.stage),
-            Some(Stage::Unknown(_))
-        );
-    if still_unknown {
-        return Done::Failed("the gateway did not answer".to_owned());
+    if unknown {
+        // A second outage of the same attempt is news only to the log: the payment stays unknown, the job stays. What is
+        // remembered may be of before the first.
+        match service.payments.load(&id).await {
+            Ok(loaded) if is_unknown(&loaded.aggregate) => {
+                return Done::Failed("the gateway did not answer".to_owned());
+            }
+            Ok(_) => {}
+            Err(error) => return Done::Failed(error.to_string()),
+        }
     }
     let context = Context {
         key: Some(CommandKey {
@@ -197,6 +196,11 @@ async fn ask(
             }
         }
     }
+}
+
+/// Whether it is not known what became of the payment's attempt.
+fn is_unknown(payment: &Payment) -> bool {
+    matches!(payment.account().map(|account| &account.stage), Some(Stage::Unknown(_)))
 }
 
 fn answered(command: PaymentCommand) -> Asked {

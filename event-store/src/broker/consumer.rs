@@ -27,7 +27,7 @@ const LOOK_WITHIN: Duration = Duration::from_secs(1);
 const FETCH_WAIT_MS: &str = "100";
 
 /// How long the thread leaves the broker alone when it brought no news, because this process has written all of it
-/// itself. Where another process writes too, there is news in what it brings, and no rest.
+/// itself, or something behind it: what another process writes is heard that much later at most.
 const REST: Duration = Duration::from_millis(40);
 /// How long a partition is not fetched while records wait to be looked at.
 const BACKOFF_MS: &str = "5";

@@ -108,8 +108,8 @@ impl Applier {
     pub(super) async fn store(&self, subscription: &Subscription, cursor: &mut Cursor) -> Result<bool> {
         let steps = cursor.unstored();
         if !steps.is_empty() {
-            // Should another process have taken some of the partitions, the others move all the same; nothing of
-            // theirs was wanted.
+            // Should another process have taken some of the partitions, the others move all the same: what was done
+            // about their events is done.
             let name = &subscription.name;
             crash_point!("checkpoint-before-commit", name, Err(Error::ShuttingDown));
             let mut connection = subscription.home.connections().take().await?;
