@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_store::append::CommandKey;
 use event_store::timers::{self, Done, Due, Queue};
-use event_store::{Context, ExecuteError, Target, crash_point, planted};
+use event_store::{CommandBus, Context, ExecuteError, Target, crash_point, planted};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -32,12 +32,12 @@ pub(super) fn work(
     let log = service.surroundings.log.clone();
     let handle = move |due: Due| {
         let (service, gateway) = (service.clone(), Arc::clone(&gateway));
-        async move { call(&service, gateway.as_ref(), due).await }
+        async move { call(&service.payments, gateway.as_ref(), due).await }
     };
     tasks.spawn(timers::work(log, QUEUE, handle, stop));
 }
 
-async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Done {
+async fn call(payments: &CommandBus<Payment>, gateway: &dyn Gateway, due: Due) -> Done {
     let SettlementJob::CallGateway { payment_id, order_id, call } = match serde_json::from_value(due.command)
     {
         Ok(job) => job,
@@ -51,13 +51,13 @@ async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Don
     };
     // What is remembered will do when it says that the gateway is to be called: one that was called before answers
     // the same, and what is made of its answer is decided on what the log says.
-    let known = if again { None } else { service.payments.remembered(&id).map(|known| known.aggregate) };
+    let known = if again { None } else { payments.remembered(&id).map(|known| known.aggregate) };
     let mut asked = match &known {
         Some(known) => ask(known).await,
         None => Asked::Nothing,
     };
     if matches!(asked, Asked::Nothing) {
-        asked = match service.payments.load(&id).await {
+        asked = match payments.load(&id).await {
             Ok(loaded) => ask(&loaded.aggregate).await,
             Err(error) => return Done::Failed(error.to_string()),
         };
@@ -77,7 +77,7 @@ async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Don
     if unknown {
         // A second outage of the same attempt is news only to the log: the payment stays unknown, the job stays. What is
         // remembered may be of before the first.
-        match service.payments.load(&id).await {
+        match payments.load(&id).await {
             Ok(loaded) if is_unknown(&loaded.aggregate) => {
                 return Done::Failed("the gateway did not answer".to_owned());
             }
@@ -94,7 +94,7 @@ async fn call(service: &PaymentsService, gateway: &dyn Gateway, due: Due) -> Don
         }),
         ..Context::default()
     };
-    match service.payments.execute(Target::Existing(id), command, context).await {
+    match payments.execute(Target::Existing(id), command, context).await {
         Ok(_) => Done::Finished,
         Err(ExecuteError::Refused(refusal)) => {
             tracing::info!(payment.id = %payment_id, %refusal, "the payment had moved on when the gateway answered");
@@ -209,4 +209,92 @@ fn answered(command: PaymentCommand) -> Asked {
 
 fn attempt_in(account: &Account, number: u32, wanted: impl Fn(&Stage) -> bool) -> Option<&Attempt> {
     account.stage.attempt().filter(|attempt| attempt.number == number && wanted(&account.stage))
+}
+
+#[cfg(test)]
+mod tests {
+    use aggregates::identifiers::{PaymentId, UserId};
+    use aggregates::money::{Currency, Money};
+    use async_trait::async_trait;
+    use chrono::Utc;
+    use embedded::testing;
+    use event_store::Log;
+
+    use super::*;
+    use crate::gateway::{Card, CardToken};
+    use crate::services::bus;
+
+    /// Answers nothing.
+    struct Silent;
+
+    #[async_trait]
+    impl Gateway for Silent {
+        fn name(&self) -> &'static str {
+            "silent"
+        }
+
+        async fn tokenise(&self, _card: Card) -> Result<CardToken, GatewayError> {
+            Err(GatewayError::NoAnswer)
+        }
+
+        async fn describe(&self, _token: &str) -> Result<CardToken, GatewayError> {
+            Err(GatewayError::NoAnswer)
+        }
+
+        async fn authorise(&self, _key: &str, _token: &str, _amount: Money) -> Result<Reply, GatewayError> {
+            Err(GatewayError::NoAnswer)
+        }
+
+        async fn capture(&self, _key: &str, _reference: &str, _amount: Money) -> Result<Reply, GatewayError> {
+            Err(GatewayError::NoAnswer)
+        }
+
+        async fn void(&self, _key: &str, _reference: &str) -> Result<Reply, GatewayError> {
+            Err(GatewayError::NoAnswer)
+        }
+
+        async fn refund(&self, _key: &str, _reference: &str, _amount: Money) -> Result<Reply, GatewayError> {
+            Err(GatewayError::NoAnswer)
+        }
+    }
+
+    /// A call of the gateway for the first attempt of a payment, in a timer of its own.
+    fn due(id: u128, payment_id: PaymentId, order_id: OrderId) -> Due {
+        let job =
+            SettlementJob::CallGateway { payment_id, order_id, call: GatewayCall::Authorise { attempt: 1 } };
+        let command = serde_json::to_value(job).expect("json");
+        Due { id: Uuid::from_u128(id), command, attempts: 1, now: Utc::now() }
+    }
+
+    #[tokio::test]
+    async fn a_job_stays_for_what_another_process_found_unknown_and_is_unknown_still() {
+        let database = testing::database("settlement").await;
+        let open = || Log::open("payments", &database.url, [7; 32]).expect("the URL is good");
+        let (here, elsewhere) = (open(), open());
+        here.migrate().await.expect("the migrations apply");
+        let (payments, others): (CommandBus<Payment>, CommandBus<Payment>) = (bus(&here), bus(&elsewhere));
+        let (payment_id, order_id) = (PaymentId(Uuid::from_u128(1)), OrderId(Uuid::from_u128(2)));
+        let user_id = UserId(Uuid::from_u128(3));
+        let amount = Money::new(1_999, Currency::USD);
+        let opened = PaymentCommand::Open { order_id, user_id, amount };
+        let attempted = PaymentCommand::RequestAttempt {
+            token: "tok".to_owned(),
+            card_brand: "visa".to_owned(),
+            card_last4: "4242".to_owned(),
+            paid_by: user_id,
+            by_admin: false,
+            amount: None,
+        };
+        for command in [opened, attempted] {
+            let target = Target::Existing(payment_id.to_string());
+            payments.execute(target, command, Context::default()).await.expect("accepted");
+        }
+        // The other process calls first, and notes that nothing is known.
+        assert_eq!(call(&others, &Silent, due(4, payment_id, order_id)).await, Done::Finished);
+        // The job that stands for it comes to this one, which has not seen that.
+        let remembered = payments.remembered(&payment_id.to_string()).expect("remembered").aggregate;
+        assert!(!is_unknown(&remembered));
+        let done = call(&payments, &Silent, due(5, payment_id, order_id)).await;
+        assert_eq!(done, Done::Failed("the gateway did not answer".to_owned()));
+    }
 }

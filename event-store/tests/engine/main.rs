@@ -3,6 +3,7 @@
 mod account;
 mod appending;
 mod bad_brokers;
+mod connecting;
 mod cqrs_es;
 mod executing;
 mod failing;
