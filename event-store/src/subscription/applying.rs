@@ -254,7 +254,7 @@ async fn transact(
     }
     let mut connection = home.connections().take().await?;
     let mut transaction = connection.begin().await?;
-    if planted!("defect-projector-checkpoint-apart") {
+    if planted!("defect-projector-checkpoint-apart") && matches!(effects, Effects::Rows) {
         let is_owner = checkpoints::step(&mut transaction, name, &cursor.source, steps).await?;
         transaction.commit().await?;
         crash_point!("checkpoint-apart", name, Err(Error::ShuttingDown.into()));
