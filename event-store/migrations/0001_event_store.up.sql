@@ -15,7 +15,8 @@ create table event_store.events (
     metadata       json        not null,
     partition      smallint    not null,
     recorded_at    timestamptz not null,
-    constraint events_stream_key unique (aggregate_type, aggregate_id, sequence)
+    -- The id comes first: it tells two keys apart, and the type, which most have in common, need not be compared.
+    constraint events_stream_key unique (aggregate_id, aggregate_type, sequence)
 );
 
 create table event_store.claims (
@@ -58,6 +59,16 @@ create table event_store.checkpoints (
     moved_at     timestamptz not null default clock_timestamp(),
     primary key (subscription, source, partition)
 );
+
+-- Ends a statement that rests on something else than what is there; nothing of it is done then.
+create function event_store.require(holds boolean) returns void language plpgsql as
+$$
+begin
+    if not holds then
+        raise exception 'the checkpoints are elsewhere' using errcode = 'MT001';
+    end if;
+end
+$$;
 
 create table event_store.relay (
     source   text   primary key,

@@ -36,6 +36,8 @@ create function event_store.append(
     -- table for its head, and go on doing so when it has grown.
     set enable_seqscan = off
     set enable_bitmapscan = off
+    -- The planner would plan for each batch anew, because few rows come with it: that takes as long as the batch.
+    set plan_cache_mode = force_generic_plan
 as
 $$
 #variable_conflict use_column

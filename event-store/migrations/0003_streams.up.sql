@@ -10,6 +10,8 @@ create function event_store.streams(wanted_type text, wanted_ids text[], wanted_
     language plpgsql stable
     set enable_seqscan = off
     set enable_bitmapscan = off
+    -- The planner would plan for each array anew, which takes longer than reading what few streams are asked for.
+    set plan_cache_mode = force_generic_plan
 as
 $$
 #variable_conflict use_column

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, PgPool, Row};
 
+use crate::connections::Connections;
 use crate::signal::{PROGRESS_CHANNEL, progress_payload};
+use crate::subscription::RowChanges;
 use crate::{PARTITIONS, Result};
 
 /// The position of each partition.
@@ -85,6 +87,57 @@ pub async fn step(
     .fetch_one(transaction)
     .await?;
     Ok(row.try_get::<i64, _>(0)? == steps.len() as i64)
+}
+
+/// What a statement fails with whose checkpoints are not where they were left: see `event_store.require`.
+const ELSEWHERE: &str = "MT001";
+
+/// As [`step`], and writes rows in the same statement: all of it happens, or nothing.
+///
+/// # Errors
+/// When the database is unreachable, or refuses the rows.
+pub(crate) async fn step_with(
+    connections: &Connections,
+    subscription: &str,
+    source: &str,
+    steps: &[Step],
+    changes: &RowChanges,
+) -> sqlx::Result<bool> {
+    let RowChanges { upsert, rows, delete, removed } = changes;
+    let gone = if removed.is_empty() { String::new() } else { format!(", gone as ({delete})") };
+    // Steps come as JSON, of which the planner always expects the same number of rows: so it plans this once, and not
+    // anew for each array it is given.
+    let statement = format!(
+        "with moved as ( \
+             update event_store.checkpoints c set position = s.upto, moved_at = clock_timestamp() \
+             from json_to_recordset($5::json) as s(partition smallint, since bigint, upto bigint) \
+             where c.subscription = $3 and c.source = $4 and c.partition = s.partition and c.position = s.since \
+             returning c.partition \
+         ), written as ({upsert}){gone} \
+         select event_store.require(count(*) = $6), pg_notify($7, $8), \
+                set_config('synchronous_commit', 'off', true), cardinality($2::text[]) from moved"
+    );
+    let stated: Vec<serde_json::Value> = steps
+        .iter()
+        .map(|step| serde_json::json!({ "partition": step.partition, "since": step.from, "upto": step.to }))
+        .collect();
+    let reached: Vec<(i16, i64)> = steps.iter().map(|step| (step.partition, step.to)).collect();
+    let stepped = sqlx::query(&statement)
+        .bind(rows)
+        .bind(removed)
+        .bind(subscription)
+        .bind(source)
+        .bind(serde_json::Value::Array(stated).to_string())
+        .bind(steps.len() as i64)
+        .bind(PROGRESS_CHANNEL)
+        .bind(progress_payload(subscription, source, &reached))
+        .execute(connections)
+        .await;
+    match stepped {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(refusal)) if refusal.code().as_deref() == Some(ELSEWHERE) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Forgets the checkpoints of a subscription.

@@ -43,6 +43,12 @@ struct Group {
     reply: oneshot::Sender<Result<Vec<Outcome>>>,
 }
 
+impl Group {
+    fn aggregate_id(&self) -> Option<&str> {
+        self.commands.first().map(|command| command.aggregate_id.as_str())
+    }
+}
+
 /// The queue in front of a log.
 #[derive(Clone)]
 pub struct Committer {
@@ -147,13 +153,16 @@ async fn commit(
     let memory = &told.memory;
     let reused = connection.is_some();
     let (life, seen) = (memory.life(), memory.furthest());
-    let (batch, outdated): (Vec<Group>, Vec<Group>) = batch.into_iter().partition(|group| group.life == life);
+    let (mut batch, outdated): (Vec<Group>, Vec<Group>) = batch.into_iter().partition(|group| group.life == life);
     for group in outdated {
         let _ = group.reply.send(Ok(vec![Outcome::Conflict; group.commands.len()]));
     }
     if batch.is_empty() {
         return connection;
     }
+    // In the order of the index they go into, whose pages are touched one after the other then. Between aggregates no
+    // order is promised; groups of one aggregate keep theirs.
+    batch.sort_by(|a, b| a.aggregate_id().cmp(&b.aggregate_id()));
     let sizes: Vec<usize> = batch.iter().map(|group| group.commands.len()).collect();
     let mut commands = Vec::with_capacity(sizes.iter().sum());
     let mut replies = Vec::with_capacity(batch.len());

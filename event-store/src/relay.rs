@@ -30,6 +30,9 @@ const UNACKNOWLEDGED_EVENTS: i64 = 20_000;
 /// How long the relay rests when it has sent all there was. A single event leaves at once; under load events come
 /// together, because a request to the broker costs the same for one as for many.
 const PACE: Duration = Duration::from_millis(25);
+/// The same for the embedded broker, whose requests cost this process more than their records, and which nobody who
+/// is in a hurry reads: the readers of this process know already.
+const EMBEDDED_PACE: Duration = Duration::from_millis(100);
 /// How often progress is stored while it moves.
 const STORED_EVERY: Duration = Duration::from_millis(100);
 /// How long the relay waits to be told that the log has grown before it looks for itself. Whoever tells it looks each
@@ -188,7 +191,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
             continue;
         }
         if std::mem::take(&mut has_sent) {
-            rested_at = Instant::now() + PACE;
+            rested_at = Instant::now() + if broker.config().embedded { EMBEDDED_PACE } else { PACE };
         }
         if stop.is_cancelled() {
             // What is not acknowledged by then is sent again by whoever relays next.

@@ -168,6 +168,13 @@ pub trait Subscriber: Send + Sync + 'static {
         Ok(Effects::Rows)
     }
 
+    /// What it prepared last is committed.
+    fn committed(&self) {}
+
+    /// Whatever it remembers of what was written no longer counts: the partitions may have had another owner since,
+    /// or it is not known what was committed.
+    fn forget(&self) {}
+
     /// Writes the rows of a batch in the transaction that moves the checkpoints.
     ///
     /// # Errors
@@ -184,8 +191,24 @@ pub trait Subscriber: Send + Sync + 'static {
 pub enum Effects {
     /// What [`Subscriber::write`] writes.
     Rows,
+    /// These rows, which nobody but the owner of their partitions writes.
+    Changes(RowChanges),
     /// Timed work. Where there is none, nothing is lost with the checkpoint, and it is moved a moment later.
     Timers(TimerChanges),
+}
+
+/// The rows of a batch, to be written by the very statement that moves the checkpoints: it writes nothing unless all
+/// of them are where they were left, and so needs no lock.
+#[derive(Debug)]
+pub struct RowChanges {
+    /// Inserts or updates what its first parameter has, a JSON array of rows.
+    pub upsert: String,
+    /// The rows.
+    pub rows: String,
+    /// Deletes the rows with the keys in its second parameter, a `text[]`.
+    pub delete: String,
+    /// The keys.
+    pub removed: Vec<String>,
 }
 
 /// A log a subscription reads.
@@ -278,11 +301,14 @@ impl Subscription {
         mut inbox: Option<&mut Listener>,
         stop: &CancellationToken,
     ) -> Result<()> {
-        let mut applier = Applier::start(self, stop).await?;
+        self.subscriber.forget();
         let mut cursors = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             cursors.push(Cursor::load(self, source, slots).await?);
         }
+        // After the checkpoints: a former owner that parks an event still moves one that was read here, and is found
+        // out by that.
+        let mut applier = Applier::start(self, stop).await?;
         let mut incoming: Vec<(usize, Incoming)> = Vec::with_capacity(BATCH_EVENTS);
         let mut worked_at: Option<Instant> = None;
         let mut took = Duration::ZERO;

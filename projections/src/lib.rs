@@ -8,6 +8,7 @@
 pub mod event;
 pub mod generations;
 pub mod live;
+mod memory;
 pub mod projector;
 pub mod read_model;
 pub mod rebuild;

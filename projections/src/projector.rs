@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use event_store::broker::Broker;
-use event_store::subscription::{ApplyError, Body, Delivered, Source, Subscriber, Subscription};
+use event_store::subscription::{ApplyError, Body, Delivered, Effects, Source, Subscriber, Subscription};
 use event_store::{Log, Result, feed};
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{Happened, reader};
 use crate::generations::{self, GRACE_SECONDS, Generation, Status};
+use crate::memory::RowMemory;
 use crate::read_model::{PersonalData, ReadModel, Rows};
 use crate::rebuild;
 
@@ -57,22 +57,24 @@ impl Sources {
 }
 
 /// Applies events to one generation of a read model.
-pub struct Projector<M> {
+pub struct Projector<M: ReadModel> {
     schema: String,
+    /// Where the rows are.
+    home: Log,
+    memory: Mutex<RowMemory<M::Row>>,
     /// The logs whose events are needed in their stored form.
     sealed: BTreeMap<&'static str, Log>,
-    model: PhantomData<fn() -> M>,
 }
 
 impl<M: ReadModel> Projector<M> {
     /// The projector of a generation.
-    pub fn new(generation: &Generation, sources: &Sources) -> Self {
+    pub fn new(home: &Log, generation: &Generation, sources: &Sources) -> Self {
         let sealed = M::FEEDS
             .iter()
             .filter(|feed| feed.personal == PersonalData::Sealed)
             .filter_map(|feed| Some((feed.service, sources.logs.get(feed.service)?.clone())))
             .collect();
-        Self { schema: generation.schema(), sealed, model: PhantomData }
+        Self { schema: generation.schema(), home: home.clone(), memory: Mutex::default(), sealed }
     }
 
     /// Replaces published events by their stored form where the sealed fields are needed.
@@ -103,21 +105,56 @@ impl<M: ReadModel> Projector<M> {
         }
         Ok(Cow::Owned(batch))
     }
+
+    async fn read(&self, batch: &[Delivered]) -> std::result::Result<Vec<Happened>, ApplyError> {
+        let batch = if self.sealed.is_empty() { Cow::Borrowed(batch) } else { self.stored(batch).await? };
+        batch.iter().map(Happened::read).collect()
+    }
 }
 
 #[async_trait]
 impl<M: ReadModel> Subscriber for Projector<M> {
+    async fn prepare(&self, batch: &[Delivered]) -> std::result::Result<Effects, ApplyError> {
+        if !M::OF_ONE_STREAM {
+            return Ok(Effects::Rows);
+        }
+        let happened = self.read(batch).await?;
+        let mut rows = Rows::<M>::default();
+        if let Ok(mut memory) = self.memory.lock() {
+            rows.recall(&mut memory, &happened);
+        }
+        rows.fetch(self.home.connections(), &self.schema, happened.iter().flat_map(M::keys)).await?;
+        for happened in &happened {
+            rows.fold(happened)?;
+        }
+        let (changes, to_remember) = rows.changes(&self.schema)?;
+        if let Ok(mut memory) = self.memory.lock() {
+            memory.stage(to_remember);
+        }
+        Ok(Effects::Changes(changes))
+    }
+
+    fn committed(&self) {
+        if let Ok(mut memory) = self.memory.lock() {
+            memory.committed();
+        }
+    }
+
+    fn forget(&self) {
+        if let Ok(mut memory) = self.memory.lock() {
+            memory.forget();
+        }
+    }
+
     async fn write(
         &self,
         batch: &[Delivered],
         transaction: &mut PgConnection,
     ) -> std::result::Result<(), ApplyError> {
-        let batch = if self.sealed.is_empty() { Cow::Borrowed(batch) } else { self.stored(batch).await? };
-        let happened: Vec<Happened> =
-            batch.iter().map(Happened::read).collect::<std::result::Result<_, _>>()?;
+        let happened = self.read(batch).await?;
         let mut rows = Rows::<M>::default();
         rows.reserve(transaction, &self.schema, happened.iter().flat_map(M::keys)).await?;
-        rows.fetch(transaction, &self.schema, happened.iter().flat_map(M::keys)).await?;
+        rows.fetch(&mut *transaction, &self.schema, happened.iter().flat_map(M::keys)).await?;
         for happened in &happened {
             rows.fold(happened)?;
         }
@@ -135,7 +172,7 @@ pub(crate) fn subscription<M: ReadModel>(
         name: generation.subscription(),
         home: home.clone(),
         sources: sources.of::<M>()?,
-        subscriber: Arc::new(Projector::<M>::new(generation, sources)),
+        subscriber: Arc::new(Projector::<M>::new(home, generation, sources)),
         broker: sources.broker.clone(),
         reader: reader(),
         pace: Subscription::PACE,

@@ -1,15 +1,17 @@
 //! What a read model is, and how its rows are read and written.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use event_store::event::partition_of;
-use event_store::subscription::ApplyError;
+use event_store::subscription::{ApplyError, RowChanges};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::event::Happened;
+use crate::memory::{RowMemory, Written};
 
 /// Which events of a service a read model wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,9 @@ pub trait ReadModel: Send + Sync + 'static {
     const KEY: &'static str;
     /// The columns of the table, the primary key included.
     const COLUMNS: &'static str;
+    /// Whether each row is made of the events of one aggregate, the one whose id is its key. Such rows are written
+    /// without locks, and those written last need not be read.
+    const OF_ONE_STREAM: bool;
     /// Secondary indexes: what follows `create index … on table`, such as `(user_id, created_at desc)`.
     const INDEXES: &'static [&'static str] = &[];
 
@@ -76,7 +81,7 @@ pub(crate) struct Rows<M: ReadModel> {
 }
 
 struct Slot<R> {
-    stored: Option<R>,
+    stored: Option<Arc<R>>,
     now: Option<R>,
 }
 
@@ -117,10 +122,27 @@ impl<M: ReadModel> Rows<M> {
         Ok(())
     }
 
+    /// Takes the rows that events concern out of the memory, as far as they are there, and those that an aggregate
+    /// begins with, which cannot be stored yet.
+    pub(crate) fn recall(&mut self, memory: &mut RowMemory<M::Row>, happened: &[Happened]) {
+        for one in happened {
+            for key in M::keys(one) {
+                if self.rows.contains_key(&key) {
+                    continue;
+                }
+                let remembered = memory.get(&key);
+                if remembered.is_some() || (one.sequence == 1 && one.aggregate_id == key) {
+                    let now = remembered.as_deref().cloned();
+                    self.rows.insert(key, Slot { stored: remembered, now });
+                }
+            }
+        }
+    }
+
     /// Reads the rows of `keys` that are not here yet.
     pub(crate) async fn fetch(
         &mut self,
-        connection: &mut PgConnection,
+        executor: impl PgExecutor<'_>,
         schema: &str,
         keys: impl Iterator<Item = String>,
     ) -> Result<(), ApplyError> {
@@ -140,7 +162,7 @@ impl<M: ReadModel> Rows<M> {
             key_type::<M>()
         ))
         .bind(&missing)
-        .fetch_all(connection)
+        .fetch_all(executor)
         .await?;
         for key in missing {
             self.rows.insert(key, Slot { stored: None, now: None });
@@ -148,7 +170,7 @@ impl<M: ReadModel> Rows<M> {
         for (key, json) in found {
             let row: M::Row = serde_json::from_str(&json)
                 .map_err(|error| ApplyError::Event(format!("row {key} of {name}: {error}")))?;
-            self.rows.insert(key, Slot { stored: Some(row.clone()), now: Some(row) });
+            self.rows.insert(key, Slot { stored: Some(Arc::new(row.clone())), now: Some(row) });
         }
         Ok(())
     }
@@ -175,29 +197,12 @@ impl<M: ReadModel> Rows<M> {
 
     /// Writes the rows that changed, once each, in the order of their keys. What is here is used up by that.
     pub(crate) async fn store(self, connection: &mut PgConnection, schema: &str) -> Result<(), ApplyError> {
-        let mut changed: BTreeMap<&str, &M::Row> = BTreeMap::new();
-        let mut removed: Vec<&str> = Vec::new();
-        for (key, slot) in &self.rows {
-            match (&slot.stored, &slot.now) {
-                (stored, Some(now)) if stored.as_ref() != Some(now) => {
-                    changed.insert(key, now);
-                }
-                (Some(_), None) => removed.push(key),
-                (_, Some(_)) | (None, None) => {}
-            }
-        }
-        let (key, name) = (M::KEY, M::NAME);
+        let Changed { rows, removed } = self.changed();
+        let name = M::NAME;
         if !removed.is_empty() {
-            removed.sort_unstable();
-            sqlx::query(&format!(
-                "delete from {schema}.{name} where {key} = any($1::text[]::{}[])",
-                key_type::<M>()
-            ))
-            .bind(&removed)
-            .execute(&mut *connection)
-            .await?;
+            sqlx::query(&delete::<M>(schema, 1)).bind(&removed).execute(&mut *connection).await?;
         }
-        let rows: Vec<&M::Row> = changed.into_values().collect();
+        let rows: Vec<M::Row> = rows.into_values().collect();
         for chunk in rows.chunks(STORED_ROWS) {
             let json = serde_json::to_string(chunk)
                 .map_err(|error| ApplyError::Event(format!("a row of {name}: {error}")))?;
@@ -205,7 +210,52 @@ impl<M: ReadModel> Rows<M> {
         }
         Ok(())
     }
+
+    /// The rows that changed, as they are written by one statement and as they are to be remembered.
+    pub(crate) fn changes(self, schema: &str) -> Result<(RowChanges, ToRemember<M::Row>), ApplyError> {
+        let Changed { rows, removed } = self.changed();
+        let mut to_remember: ToRemember<M::Row> = removed.iter().map(|key| (key.clone(), None)).collect();
+        let mut json = Vec::with_capacity(rows.len() * 512);
+        json.push(b'[');
+        for (key, row) in rows {
+            if json.len() > 1 {
+                json.push(b',');
+            }
+            let before = json.len();
+            serde_json::to_writer(&mut json, &row)
+                .map_err(|error| ApplyError::Event(format!("a row of {}: {error}", M::NAME)))?;
+            to_remember.push((key, Some((Arc::new(row), json.len() - before))));
+        }
+        json.push(b']');
+        let rows = String::from_utf8(json).map_err(|error| ApplyError::Event(error.to_string()))?;
+        let changes = RowChanges { upsert: upsert::<M>(schema), rows, delete: delete::<M>(schema, 2), removed };
+        Ok((changes, to_remember))
+    }
+
+    fn changed(self) -> Changed<M::Row> {
+        let mut changed = Changed { rows: BTreeMap::new(), removed: Vec::new() };
+        for (key, Slot { stored, now }) in self.rows {
+            match (stored, now) {
+                (stored, Some(now)) if stored.as_deref() != Some(&now) => {
+                    changed.rows.insert(key, now);
+                }
+                (Some(_), None) => changed.removed.push(key),
+                (_, Some(_)) | (None, None) => {}
+            }
+        }
+        changed.removed.sort_unstable();
+        changed
+    }
 }
+
+/// Rows that are not what is stored, by key, and the keys of rows that are no more.
+struct Changed<R> {
+    rows: BTreeMap<String, R>,
+    removed: Vec<String>,
+}
+
+/// Rows on their way into a [`RowMemory`].
+pub(crate) type ToRemember<R> = Vec<(String, Option<Written<R>>)>;
 
 /// How many rows are written by one statement.
 const STORED_ROWS: usize = 5_000;
@@ -220,6 +270,12 @@ pub(crate) fn columns<M: ReadModel>() -> impl Iterator<Item = (&'static str, &'s
         let mut words = column.split_whitespace();
         Some((words.next()?, words.next()?))
     })
+}
+
+/// A statement that deletes the rows whose keys are in the parameter with a number.
+fn delete<M: ReadModel>(schema: &str, parameter: u8) -> String {
+    let (key, name) = (M::KEY, M::NAME);
+    format!("delete from {schema}.{name} where {key} = any(${parameter}::text[]::{}[])", key_type::<M>())
 }
 
 fn upsert<M: ReadModel>(schema: &str) -> String {

@@ -226,7 +226,7 @@ async fn build<M: ReadModel>(
             let happened = wanted(source, chunk).await?;
             let keys = happened.iter().flat_map(M::keys);
             if spilled {
-                rows.fetch(&mut connection, &generation.schema(), keys).await.map_err(plain)?;
+                rows.fetch(&mut *connection, &generation.schema(), keys).await.map_err(plain)?;
             } else {
                 rows.assume_new(keys);
             }
@@ -428,7 +428,7 @@ async fn compare<M: ReadModel>(
                 after = last.position;
                 let happened = wanted(source, chunk).await?;
                 let keys = happened.iter().flat_map(M::keys);
-                rows.fetch(&mut transaction, &generation.schema(), keys).await.map_err(plain)?;
+                rows.fetch(&mut *transaction, &generation.schema(), keys).await.map_err(plain)?;
                 for happened in &happened {
                     fold(&mut rows, happened)?;
                 }

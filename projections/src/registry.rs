@@ -113,7 +113,7 @@ impl<M: ReadModel> Kept for Entry<M> {
 
     async fn retry_parked(&self, home: &Log, sources: &Sources) -> Result<Reordered> {
         let live = generations::ensure::<M>(home).await?;
-        let projector = Projector::<M>::new(&live, sources);
+        let projector = Projector::<M>::new(home, &live, sources);
         let retried = retry(home, &live.subscription(), &sources.of::<M>()?, &projector).await?;
         Ok(Reordered { applied: retried.applied, stuck: retried.stuck })
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Batch, Cursor};
-use super::{ApplyError, Delivered, Effects, Subscription};
+use super::{ApplyError, Delivered, Effects, RowChanges, Subscription};
 use crate::checkpoints::{self, Step};
 use crate::{Error, Result, crash_point, parked, planted};
 
@@ -130,6 +130,8 @@ impl Applier {
         batch: &Batch,
     ) -> Result<bool> {
         let failed_at = Instant::now();
+        // A stream that is parked may be put back in order by another process.
+        subscription.subscriber.forget();
         for event in &batch.events {
             if self.stop.is_cancelled() {
                 return Ok(false);
@@ -197,6 +199,7 @@ impl Applier {
         );
         metrics::counter!("mart_parked_total", "subscription" => subscription.name.clone()).increment(1);
         self.waiting.insert(stream(event));
+        subscription.subscriber.forget();
         let mut transaction = subscription.home.database().begin().await?;
         parked::lock(&mut transaction, &subscription.name).await?;
         parked::park(&mut transaction, &subscription.name, event, &error, attempts as i32 + 1).await?;
@@ -245,16 +248,48 @@ async fn transact(
     events: &[Delivered],
     steps: &[Step],
 ) -> std::result::Result<Applied, ApplyError> {
-    let Subscription { name, home, subscriber, .. } = subscription;
-    let effects = subscriber.prepare(events).await?;
-    if let Effects::Timers(changes) = &effects
-        && changes.is_empty()
-    {
-        return Ok(Applied::Nothing);
+    let effects = subscription.subscriber.prepare(events).await?;
+    let applied = match effects {
+        Effects::Timers(changes) if changes.is_empty() => return Ok(Applied::Nothing),
+        Effects::Changes(changes) if !planted!("defect-projector-checkpoint-apart") => {
+            at_once(subscription, cursor, &changes, steps).await
+        }
+        effects => in_transaction(subscription, cursor, effects, events, steps).await,
+    };
+    match applied {
+        Ok(Applied::Written) => subscription.subscriber.committed(),
+        Ok(Applied::Nothing | Applied::Over) | Err(_) => subscription.subscriber.forget(),
     }
+    applied
+}
+
+/// Rows and checkpoints in one statement.
+async fn at_once(
+    subscription: &Subscription,
+    cursor: &Cursor,
+    changes: &RowChanges,
+    steps: &[Step],
+) -> std::result::Result<Applied, ApplyError> {
+    let Subscription { name, home, .. } = subscription;
+    crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
+    if !checkpoints::step_with(home.connections(), name, &cursor.source, steps, changes).await? {
+        return Ok(Applied::Over);
+    }
+    crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
+    Ok(Applied::Written)
+}
+
+async fn in_transaction(
+    subscription: &Subscription,
+    cursor: &Cursor,
+    effects: Effects,
+    events: &[Delivered],
+    steps: &[Step],
+) -> std::result::Result<Applied, ApplyError> {
+    let Subscription { name, home, subscriber, .. } = subscription;
     let mut connection = home.connections().take().await?;
     let mut transaction = connection.begin().await?;
-    if planted!("defect-projector-checkpoint-apart") && matches!(effects, Effects::Rows) {
+    if planted!("defect-projector-checkpoint-apart") && !matches!(effects, Effects::Timers(_)) {
         let is_owner = checkpoints::step(&mut transaction, name, &cursor.source, steps).await?;
         transaction.commit().await?;
         crash_point!("checkpoint-apart", name, Err(Error::ShuttingDown.into()));
@@ -264,7 +299,7 @@ async fn transact(
         return Ok(if is_owner { Applied::Written } else { Applied::Over });
     }
     let handed = match &effects {
-        Effects::Rows => {
+        Effects::Rows | Effects::Changes(_) => {
             subscriber.write(events, &mut transaction).await?;
             None
         }

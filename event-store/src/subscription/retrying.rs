@@ -76,9 +76,10 @@ async fn one(
         return Ok(false);
     }
     match effects {
-        Effects::Rows => subscriber.write(std::slice::from_ref(event), &mut transaction).await?,
+        Effects::Rows | Effects::Changes(_) => subscriber.write(std::slice::from_ref(event), &mut transaction).await?,
         Effects::Timers(changes) => timers::change(&mut transaction, &changes).await?,
     }
     transaction.commit().await?;
+    subscriber.forget();
     Ok(true)
 }

@@ -120,6 +120,8 @@ impl ReadModel for ProductListing {
         created_at timestamptz not null,
         version bigint not null,
         searched text not null";
+    // The product gives it its description, and the stock item its availability.
+    const OF_ONE_STREAM: bool = false;
     const INDEXES: &'static [&'static str] = &[
         "(created_at, id) where status = 'listed'",
         "(name, id) where status = 'listed'",

@@ -85,6 +85,7 @@ impl ReadModel for StockLevels {
         low_stock_threshold bigint,
         status text not null,
         version bigint not null";
+    const OF_ONE_STREAM: bool = true;
 
     type Row = StockRow;
 

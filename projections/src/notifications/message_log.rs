@@ -79,6 +79,7 @@ impl ReadModel for MessageLog {
         created_at timestamptz not null,
         sent_at timestamptz,
         version bigint not null";
+    const OF_ONE_STREAM: bool = true;
     const INDEXES: &'static [&'static str] = &["(user_id, created_at, id)", "(created_at, id)"];
 
     type Row = MessageRow;

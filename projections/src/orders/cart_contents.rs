@@ -34,6 +34,7 @@ impl ReadModel for CartContents {
     const COLUMNS: &'static str = "user_id uuid primary key,
         lines json not null,
         version bigint not null";
+    const OF_ONE_STREAM: bool = true;
 
     type Row = CartRow;
 

@@ -31,6 +31,7 @@ impl ReadModel for Customers {
     const KEY: &'static str = "id";
     const COLUMNS: &'static str = "id uuid primary key,
         erased boolean not null";
+    const OF_ONE_STREAM: bool = true;
 
     type Row = CustomerRow;
 

@@ -71,6 +71,7 @@ impl ReadModel for OrderDetails {
         pay_by timestamptz,
         created_at timestamptz not null,
         version bigint not null";
+    const OF_ONE_STREAM: bool = true;
     const INDEXES: &'static [&'static str] = &["(user_id, id desc)"];
 
     type Row = OrderRow;

@@ -49,6 +49,7 @@ impl ReadModel for PriceList {
         currency text not null,
         buyable boolean not null,
         discontinued boolean not null";
+    const OF_ONE_STREAM: bool = true;
 
     type Row = PriceRow;
 

@@ -110,6 +110,7 @@ impl ReadModel for Payments {
         refunds json not null,
         created_at timestamptz not null,
         version bigint not null";
+    const OF_ONE_STREAM: bool = true;
     const INDEXES: &'static [&'static str] =
         &["(user_id, created_at, id) where status <> 'open'", "(created_at, id) where status <> 'open'"];
 

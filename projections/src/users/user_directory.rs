@@ -81,6 +81,7 @@ impl ReadModel for UserDirectory {
         email_folded text not null,
         username_folded text,
         searched text not null";
+    const OF_ONE_STREAM: bool = true;
     // The indexes of names are not unique: claims in the log keep names unique, and a name that went from
     // one user to another may for a moment stand in two rows.
     const INDEXES: &'static [&'static str] =

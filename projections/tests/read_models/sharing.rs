@@ -21,8 +21,8 @@ async fn delivered(mart: &Mart, service: &'static str) -> Vec<Delivered> {
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_of_two_processes_overwrites_what_the_other_wrote_into_a_row() {
     let mart = Mart::of(&["catalog", "inventory"]).await;
-    let home = mart.log("catalog");
-    let generation = generations::ensure::<ProductListing>(home).await.expect("made");
+    let home = mart.log("catalog").clone();
+    let generation = generations::ensure::<ProductListing>(&home).await.expect("made");
     let product = Uuid::now_v7();
     mart.given::<Product>("catalog", &product.to_string(), vec![listed("Apple", 250)]).await;
     let levels = Levels { on_hand: 7, ..Levels::default() };
@@ -31,14 +31,14 @@ async fn neither_of_two_processes_overwrites_what_the_other_wrote_into_a_row() {
     let (products, stock) = (delivered(&mart, "catalog").await, delivered(&mart, "inventory").await);
 
     let mut first = home.database().begin().await.expect("begins");
-    let projector = Projector::<ProductListing>::new(&generation, &mart.sources);
+    let projector = Projector::<ProductListing>::new(&home, &generation, &mart.sources);
     projector.write(&products, &mut first).await.expect("written");
     let second = tokio::spawn({
-        let (database, sources) = (home.database().clone(), mart.sources.clone());
+        let (home, sources) = (home.clone(), mart.sources.clone());
         let generation = generation.clone();
         async move {
-            let projector = Projector::<ProductListing>::new(&generation, &sources);
-            let mut second = database.begin().await.expect("begins");
+            let projector = Projector::<ProductListing>::new(&home, &generation, &sources);
+            let mut second = home.database().begin().await.expect("begins");
             projector.write(&stock, &mut second).await.expect("written");
             second.commit().await.expect("commits");
         }
