@@ -37,7 +37,7 @@ use manager::{Dispatch, Forgetting, Manager, dispatch};
 /// How often kept answers are purged.
 const PURGED_EVERY: Duration = Duration::from_secs(600);
 /// How soon after some messages the next are queued: nobody waits for them, and many cost less together.
-const NOTICES_PACE: Duration = Duration::from_millis(50);
+const NOTICES_PACE: Duration = Duration::from_millis(200);
 
 /// The workers of some services, running.
 pub struct Workers {

@@ -51,6 +51,9 @@ create table event_store.snapshots (
     primary key (aggregate_type, aggregate_id)
 );
 
+-- A long state is kept as it is: to compress it takes longer than to write it.
+alter table event_store.snapshots alter payload set storage external;
+
 create table event_store.checkpoints (
     subscription text        not null,
     source       text        not null,

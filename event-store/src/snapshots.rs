@@ -14,7 +14,7 @@ use crate::{Error, Result};
 const SNAPSHOT_EVERY: i64 = 100;
 /// Which part of a long stream may lie behind its snapshot: a state that grows with its stream is not stored again
 /// and again for a few events more.
-const UNSNAPPED_PART: i64 = 16;
+const UNSNAPPED_PART: i64 = 8;
 
 /// Whether an aggregate at a version is to have another snapshot than that of an earlier one.
 pub(crate) fn is_due(version: i64, snapshot: i64) -> bool {
@@ -114,8 +114,8 @@ mod tests {
     fn short_streams_have_one_every_hundred_events_and_long_ones_not_more_than_they_need() {
         assert!(!is_due(99, 0));
         assert!(is_due(100, 0));
-        assert!(is_due(1_100, 1_000));
-        assert!(!is_due(16_900, 16_000));
-        assert!(is_due(17_067, 16_000));
+        assert!(is_due(800, 700));
+        assert!(!is_due(17_900, 16_000));
+        assert!(is_due(18_286, 16_000));
     }
 }

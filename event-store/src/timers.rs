@@ -38,6 +38,8 @@ const HELD_FOR: Duration = Duration::from_secs(10);
 const RENEWED_EVERY: Duration = Duration::from_secs(3);
 /// How long the worker sleeps at most before it looks for what is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a worker rests that could take little, because most of its places are in use, before it takes more.
+const RESTED: Duration = Duration::from_millis(10);
 /// How long finished work may wait for more that is deleted with it.
 const DELETED_WITHIN: Duration = Duration::from_millis(25);
 /// How long a worker that stops waits for what is on its way to it.
@@ -310,7 +312,8 @@ where
             }
         };
         let pause = if due.len() == room {
-            Duration::ZERO
+            // Under load places become free one by one, and each would be filled by a statement of its own.
+            if room * 2 >= self.queue.concurrency { Duration::ZERO } else { RESTED }
         } else {
             next(database, self.queue.name).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
         };

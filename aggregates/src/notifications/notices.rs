@@ -30,18 +30,8 @@ pub enum NoticesEvent {
 /// Durable work of notices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NoticesJob {
-    /// Ask for the user's contact; where there is a phone, give [`text_message`] to its notification.
-    ConsiderTextMessage {
-        /// To whom.
-        user_id: UserId,
-        /// With which text.
-        template: Template,
-        /// Because of which event.
-        cause: Uuid,
-        /// About which order.
-        order_id: Option<OrderId>,
-    },
-    /// Send the message and tell the notification how it went; while it stays queued, try again later.
+    /// Send the message and tell the notification how it went; while it stays queued, try again later. Whoever is
+    /// sent an e-mail and has a phone is given a [`text_message`] of the same first.
     Deliver {
         /// Which message.
         notification_id: NotificationId,
@@ -68,17 +58,18 @@ impl ProcessManager for Notices {
     fn react(&self, cause: &Cause, event: &NoticesEvent) -> Reactions<Self> {
         Ok(match event {
             NoticesEvent::Users(UserEvent::UserRegistered { user_id, .. }) => {
-                tell(cause, *user_id, Template::Registration, None)
+                vec![tell(cause, *user_id, Template::Registration, None)]
             }
             NoticesEvent::Users(_) => Vec::new(),
             NoticesEvent::Orders(event) => {
                 let order_id: OrderId = cause.aggregate_id.parse()?;
                 told_of_order(event)
                     .map(|(user_id, template)| tell(cause, user_id, template, Some(order_id)))
-                    .unwrap_or_default()
+                    .into_iter()
+                    .collect()
             }
             NoticesEvent::Payments(PaymentEvent::PaymentCaptured { user_id, order_id, .. }) => {
-                tell(cause, *user_id, Template::PaymentReceived, Some(*order_id))
+                vec![tell(cause, *user_id, Template::PaymentReceived, Some(*order_id))]
             }
             NoticesEvent::Payments(_) => Vec::new(),
             NoticesEvent::Notifications(event) => match event {
@@ -114,19 +105,12 @@ fn tell(
     user_id: UserId,
     template: Template,
     order_id: Option<OrderId>,
-) -> Vec<NoticesReaction> {
+) -> NoticesReaction {
     let (notification_id, command) = message(Channel::Email, user_id, template, cause.event_id, order_id);
-    vec![
-        Reaction::Command {
-            step: format!("{}/{}", template.name(), Channel::Email.name()),
-            target: NotificationsCommand::Notification(notification_id, command),
-        },
-        Reaction::Schedule {
-            id: Uuid::new_v5(&cause.event_id, b"consider text message"),
-            due_at: None,
-            job: NoticesJob::ConsiderTextMessage { user_id, template, cause: cause.event_id, order_id },
-        },
-    ]
+    Reaction::Command {
+        step: format!("{}/{}", template.name(), Channel::Email.name()),
+        target: NotificationsCommand::Notification(notification_id, command),
+    }
 }
 
 fn message(

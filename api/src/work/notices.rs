@@ -47,21 +47,8 @@ async fn carry_out(
         Ok(job) => job,
         Err(error) => return Done::Failed(format!("an unreadable job: {error}")),
     };
-    match job {
-        NoticesJob::ConsiderTextMessage { user_id, template, cause, order_id } => {
-            match contacts.contact(user_id.0).await {
-                Ok(Some(contact)) if contact.phone.is_some() => {
-                    let (id, command) = notices::text_message(user_id, template, cause, order_id);
-                    give(service, id, command, Uuid::new_v5(&due.id, b"queue")).await
-                }
-                Ok(_) => Done::Finished,
-                Err(error) => Done::Failed(error.to_string()),
-            }
-        }
-        NoticesJob::Deliver { notification_id } => {
-            deliver(service, contacts, messenger, notification_id, &due).await
-        }
-    }
+    let NoticesJob::Deliver { notification_id } = job;
+    deliver(service, contacts, messenger, notification_id, &due).await
 }
 
 async fn deliver(
@@ -85,8 +72,15 @@ async fn deliver(
             Err(error) => return Done::Failed(error.to_string()),
         },
     };
-    let Notification::Queued { user_id, template, channel, attempts, progress: Progress::Waiting, .. } =
-        notification
+    let Notification::Queued {
+        user_id,
+        template,
+        channel,
+        cause,
+        order_id,
+        attempts,
+        progress: Progress::Waiting,
+    } = notification
     else {
         return Done::Finished;
     };
@@ -94,6 +88,15 @@ async fn deliver(
         Err(error) => return Done::Failed(error.to_string()),
         Ok(None) => Err(DeliveryError::NoAddress),
         Ok(Some(contact)) => {
+            // Before the mail, whose server may be down for long; and with the first attempt, since the others would
+            // only repeat it.
+            if channel == Channel::Email && attempts == 0 && contact.phone.is_some() {
+                let (text, command) = notices::text_message(user_id, template, cause, order_id);
+                match give(service, text, command, Uuid::new_v5(&id.0, b"text message")).await {
+                    Done::Finished => {}
+                    failed => return failed,
+                }
+            }
             let to = match channel {
                 Channel::Email => Some(contact.email),
                 Channel::Sms => contact.phone,
