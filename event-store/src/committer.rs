@@ -153,7 +153,8 @@ async fn commit(
     let memory = &told.memory;
     let reused = connection.is_some();
     let (life, seen) = (memory.life(), memory.furthest());
-    let (mut batch, outdated): (Vec<Group>, Vec<Group>) = batch.into_iter().partition(|group| group.life == life);
+    let (mut batch, outdated): (Vec<Group>, Vec<Group>) =
+        batch.into_iter().partition(|group| group.life == life);
     for group in outdated {
         let _ = group.reply.send(Ok(vec![Outcome::Conflict; group.commands.len()]));
     }

@@ -228,7 +228,8 @@ impl<M: ReadModel> Rows<M> {
         }
         json.push(b']');
         let rows = String::from_utf8(json).map_err(|error| ApplyError::Event(error.to_string()))?;
-        let changes = RowChanges { upsert: upsert::<M>(schema), rows, delete: delete::<M>(schema, 2), removed };
+        let changes =
+            RowChanges { upsert: upsert::<M>(schema), rows, delete: delete::<M>(schema, 2), removed };
         Ok((changes, to_remember))
     }
 

@@ -100,12 +100,7 @@ fn told_of_order(event: &OrderEvent) -> Option<(UserId, Template)> {
     }
 }
 
-fn tell(
-    cause: &Cause,
-    user_id: UserId,
-    template: Template,
-    order_id: Option<OrderId>,
-) -> NoticesReaction {
+fn tell(cause: &Cause, user_id: UserId, template: Template, order_id: Option<OrderId>) -> NoticesReaction {
     let (notification_id, command) = message(Channel::Email, user_id, template, cause.event_id, order_id);
     Reaction::Command {
         step: format!("{}/{}", template.name(), Channel::Email.name()),

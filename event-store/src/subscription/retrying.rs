@@ -76,7 +76,9 @@ async fn one(
         return Ok(false);
     }
     match effects {
-        Effects::Rows | Effects::Changes(_) => subscriber.write(std::slice::from_ref(event), &mut transaction).await?,
+        Effects::Rows | Effects::Changes(_) => {
+            subscriber.write(std::slice::from_ref(event), &mut transaction).await?
+        }
         Effects::Timers(changes) => timers::change(&mut transaction, &changes).await?,
     }
     transaction.commit().await?;
