@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use event_store::connections::Connections;
 use event_store::event::partition_of;
 use event_store::subscription::{ApplyError, RowChanges};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, PgExecutor};
+use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use crate::event::Happened;
@@ -211,6 +213,37 @@ impl<M: ReadModel> Rows<M> {
         Ok(())
     }
 
+    /// As [`Rows::store`], for many rows that nobody reads or writes meanwhile: some chunks of them at a time.
+    pub(crate) async fn store_many(self, connections: &Connections, schema: &str) -> Result<(), ApplyError> {
+        let Changed { rows, removed } = self.changed();
+        if !removed.is_empty() {
+            sqlx::query(&delete::<M>(schema, 1)).bind(&removed).execute(connections).await?;
+        }
+        let upsert: Arc<str> = upsert::<M>(schema).into();
+        let mut rows = rows.into_values();
+        let mut writing: JoinSet<Result<(), ApplyError>> = JoinSet::new();
+        loop {
+            let chunk: Vec<M::Row> = rows.by_ref().take(STORED_ROWS).collect();
+            if chunk.is_empty() || writing.len() >= STORED_AT_ONCE {
+                match writing.join_next().await {
+                    Some(written) => written.map_err(|error| ApplyError::Engine(ended(&error)))??,
+                    None => return Ok(()),
+                }
+            }
+            if chunk.is_empty() {
+                continue;
+            }
+            let (connections, upsert) = (connections.clone(), Arc::clone(&upsert));
+            writing.spawn(async move {
+                let json = serde_json::to_string(&chunk)
+                    .map_err(|error| ApplyError::Event(format!("a row of {}: {error}", M::NAME)))?;
+                drop(chunk);
+                sqlx::query(&upsert).bind(json).execute(&connections).await?;
+                Ok(())
+            });
+        }
+    }
+
     /// The rows that changed, as they are written by one statement and as they are to be remembered.
     pub(crate) fn changes(self, schema: &str) -> Result<(RowChanges, ToRemember<M::Row>), ApplyError> {
         let Changed { rows, removed } = self.changed();
@@ -260,6 +293,12 @@ pub(crate) type ToRemember<R> = Vec<(String, Option<Written<R>>)>;
 
 /// How many rows are written by one statement.
 const STORED_ROWS: usize = 5_000;
+/// How many such statements are under way at the same time, where nobody else needs the rows.
+const STORED_AT_ONCE: usize = 2;
+
+fn ended(error: &JoinError) -> event_store::Error {
+    event_store::Error::Malformed(format!("the writing of rows ended: {error}"))
+}
 
 pub(crate) fn key_type<M: ReadModel>() -> &'static str {
     columns::<M>().find(|(name, _)| *name == M::KEY).map_or("text", |(_, kind)| kind)

@@ -5,6 +5,7 @@
 //! ordinary subscription, then the switch. Commands and queries go on throughout. A rebuild that was killed
 //! leaves a generation nobody reads; the next one drops it and starts clean.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -22,6 +23,8 @@ use crate::read_model::{ReadModel, Rows};
 
 /// How many events are read at once.
 const CHUNK_EVENTS: i64 = 10_000;
+/// How many chunks are on their way while one is folded.
+const CHUNKS_AHEAD: usize = 2;
 /// How many rows are held in memory before they are written.
 const HELD_ROWS: usize = 100_000;
 /// How long the new generation may take to catch up before the rebuild gives up.
@@ -212,16 +215,19 @@ async fn build<M: ReadModel>(
     let mut rows = Rows::<M>::default();
     let mut spilled = false;
     for (source, end) in feeds.iter().zip(&ends) {
-        let mut position = 0;
-        let mut ahead = read_ahead(&source.log, position, *end);
-        while position < *end {
+        let mut ahead = VecDeque::with_capacity(CHUNKS_AHEAD);
+        // Positions are dense, so it is known where each chunk begins.
+        let mut next = 0;
+        loop {
+            while ahead.len() < CHUNKS_AHEAD && next < *end {
+                ahead.push_back(read_ahead(&source.log, next, *end));
+                next += CHUNK_EVENTS;
+            }
+            let Some(reading) = ahead.pop_front() else { break };
             if stop.is_cancelled() {
                 return Ok(Outcome::Stopped);
             }
-            let chunk = ahead.await.map_err(|error| Error::Malformed(error.to_string()))??;
-            let Some(last) = chunk.last() else { break };
-            position = last.position;
-            ahead = read_ahead(&source.log, position, *end);
+            let chunk = reading.await.map_err(|error| Error::Malformed(error.to_string()))??;
             let read = chunk.len() as u64;
             let happened = wanted(source, chunk).await?;
             let keys = happened.iter().flat_map(M::keys);
@@ -235,14 +241,14 @@ async fn build<M: ReadModel>(
             }
             if rows.len() > HELD_ROWS {
                 let full = std::mem::take(&mut rows);
-                full.store(&mut connection, &generation.schema()).await.map_err(plain)?;
+                full.store_many(home.connections(), &generation.schema()).await.map_err(plain)?;
                 spilled = true;
             }
             progress.advances(read);
         }
     }
     progress.does("writing rows");
-    rows.store(&mut connection, &generation.schema()).await.map_err(plain)?;
+    rows.store_many(home.connections(), &generation.schema()).await.map_err(plain)?;
     progress.does("building indexes");
     generations::indexes::<M>(&mut connection, generation).await?;
     connection.execute(format!("analyze {}.{}", generation.schema(), M::NAME).as_str()).await?;
@@ -261,12 +267,17 @@ async fn build<M: ReadModel>(
     catch_up::<M>(home, sources, &feeds, generation, stop).await
 }
 
-/// Begins to read the next chunk up to `end`, while the one before is folded.
+/// Begins to read the chunk behind `after`, while those before are folded.
 fn read_ahead(log: &Log, after: i64, end: i64) -> JoinHandle<Result<Vec<event_store::Recorded>>> {
     let log = log.clone();
     let limit = CHUNK_EVENTS.min(end - after);
     tokio::spawn(async move {
-        if limit > 0 { feed::read(log.database(), log.source(), after, limit).await } else { Ok(Vec::new()) }
+        let events = feed::read(log.connections(), log.source(), after, limit).await?;
+        if (events.len() as i64) < limit {
+            let (source, found) = (log.source(), events.len());
+            return Err(Error::Malformed(format!("{source} has {found} of {limit} events behind {after}")));
+        }
+        Ok(events)
     })
 }
 
