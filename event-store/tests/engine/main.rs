@@ -11,6 +11,7 @@ mod following;
 mod forgetting;
 mod leasing;
 mod migrating;
+mod owning;
 mod personal_data;
 mod racing;
 mod timing;
