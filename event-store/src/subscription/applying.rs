@@ -130,8 +130,6 @@ impl Applier {
         batch: &Batch,
     ) -> Result<bool> {
         let failed_at = Instant::now();
-        // A stream that is parked may be put back in order by another process.
-        subscription.subscriber.forget();
         for event in &batch.events {
             if self.stop.is_cancelled() {
                 return Ok(false);
@@ -199,6 +197,7 @@ impl Applier {
         );
         metrics::counter!("mart_parked_total", "subscription" => subscription.name.clone()).increment(1);
         self.waiting.insert(stream(event));
+        // Whoever puts the stream back in order writes its rows, and moves no checkpoint.
         subscription.subscriber.forget();
         let mut transaction = subscription.home.database().begin().await?;
         parked::lock(&mut transaction, &subscription.name).await?;
