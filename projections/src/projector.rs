@@ -115,13 +115,20 @@ impl<M: ReadModel> Projector<M> {
 #[async_trait]
 impl<M: ReadModel> Subscriber for Projector<M> {
     async fn prepare(&self, batch: &[Delivered]) -> std::result::Result<Effects, ApplyError> {
+        const {
+            let is_of_one_type = M::FEEDS.len() == 1 && M::FEEDS[0].aggregates.len() == 1;
+            assert!(
+                is_of_one_type || !M::OF_ONE_STREAM,
+                "rows of aggregates of several types are of several streams"
+            );
+        }
         if !M::OF_ONE_STREAM {
             return Ok(Effects::Rows);
         }
         let happened = self.read(batch).await?;
         let mut rows = Rows::<M>::default();
         if let Ok(mut memory) = self.memory.lock() {
-            rows.recall(&mut memory, &happened);
+            rows.recall(&mut memory, &happened)?;
         }
         rows.fetch(self.home.connections(), &self.schema, happened.iter().flat_map(M::keys)).await?;
         for happened in &happened {

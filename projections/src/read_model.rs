@@ -55,7 +55,7 @@ pub trait ReadModel: Send + Sync + 'static {
     const COLUMNS: &'static str;
     /// Whether each row is made of the events of one aggregate, the one whose id is its key. Such rows are written
     /// without locks, and those written last need not be read.
-    const OF_ONE_STREAM: bool;
+    const OF_ONE_STREAM: bool = true;
     /// Secondary indexes: what follows `create index … on table`, such as `(user_id, created_at desc)`.
     const INDEXES: &'static [&'static str] = &[];
 
@@ -67,8 +67,10 @@ pub trait ReadModel: Send + Sync + 'static {
         None
     }
 
-    /// The keys of the rows an event concerns.
-    fn keys(happened: &Happened) -> Vec<String>;
+    /// The keys of the rows an event concerns: the row of its aggregate, unless rows are of several streams.
+    fn keys(happened: &Happened) -> Vec<String> {
+        vec![happened.aggregate_id.clone()]
+    }
 
     /// The row after an event; none when it is gone, or there never was one.
     ///
@@ -126,19 +128,31 @@ impl<M: ReadModel> Rows<M> {
 
     /// Takes the rows that events concern out of the memory, as far as they are there, and those that an aggregate
     /// begins with, which cannot be stored yet.
-    pub(crate) fn recall(&mut self, memory: &mut RowMemory<M::Row>, happened: &[Happened]) {
+    ///
+    /// # Errors
+    /// [`ApplyError::Event`] when a row has another key than the aggregate of its events.
+    pub(crate) fn recall(
+        &mut self,
+        memory: &mut RowMemory<M::Row>,
+        happened: &[Happened],
+    ) -> Result<(), ApplyError> {
         for one in happened {
             for key in M::keys(one) {
+                if key != one.aggregate_id {
+                    let name = M::NAME;
+                    return Err(ApplyError::Event(format!("row {key} of {name} is not of one stream")));
+                }
                 if self.rows.contains_key(&key) {
                     continue;
                 }
                 let remembered = memory.get(&key);
-                if remembered.is_some() || (one.sequence == 1 && one.aggregate_id == key) {
+                if remembered.is_some() || one.sequence == 1 {
                     let now = remembered.as_deref().cloned();
                     self.rows.insert(key, Slot { stored: remembered, now });
                 }
             }
         }
+        Ok(())
     }
 
     /// Reads the rows of `keys` that are not here yet.

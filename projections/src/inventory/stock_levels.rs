@@ -85,13 +85,8 @@ impl ReadModel for StockLevels {
         low_stock_threshold bigint,
         status text not null,
         version bigint not null";
-    const OF_ONE_STREAM: bool = true;
 
     type Row = StockRow;
-
-    fn keys(happened: &Happened) -> Vec<String> {
-        vec![happened.aggregate_id.clone()]
-    }
 
     fn fold(
         row: Option<StockRow>,

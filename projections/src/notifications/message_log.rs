@@ -79,14 +79,9 @@ impl ReadModel for MessageLog {
         created_at timestamptz not null,
         sent_at timestamptz,
         version bigint not null";
-    const OF_ONE_STREAM: bool = true;
     const INDEXES: &'static [&'static str] = &["(user_id, created_at, id)", "(created_at, id)"];
 
     type Row = MessageRow;
-
-    fn keys(happened: &Happened) -> Vec<String> {
-        vec![happened.aggregate_id.clone()]
-    }
 
     fn fold(
         row: Option<MessageRow>,

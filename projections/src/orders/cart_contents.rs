@@ -34,13 +34,8 @@ impl ReadModel for CartContents {
     const COLUMNS: &'static str = "user_id uuid primary key,
         lines json not null,
         version bigint not null";
-    const OF_ONE_STREAM: bool = true;
 
     type Row = CartRow;
-
-    fn keys(happened: &Happened) -> Vec<String> {
-        vec![happened.aggregate_id.clone()]
-    }
 
     fn fold(
         row: Option<CartRow>,

@@ -31,13 +31,8 @@ impl ReadModel for Customers {
     const KEY: &'static str = "id";
     const COLUMNS: &'static str = "id uuid primary key,
         erased boolean not null";
-    const OF_ONE_STREAM: bool = true;
 
     type Row = CustomerRow;
-
-    fn keys(happened: &Happened) -> Vec<String> {
-        vec![happened.aggregate_id.clone()]
-    }
 
     fn fold(
         row: Option<CustomerRow>,

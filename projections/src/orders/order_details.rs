@@ -71,17 +71,12 @@ impl ReadModel for OrderDetails {
         pay_by timestamptz,
         created_at timestamptz not null,
         version bigint not null";
-    const OF_ONE_STREAM: bool = true;
     const INDEXES: &'static [&'static str] = &["(user_id, id desc)"];
 
     type Row = OrderRow;
 
     fn person(row: &OrderRow) -> Option<Uuid> {
         Some(row.user_id)
-    }
-
-    fn keys(happened: &Happened) -> Vec<String> {
-        vec![happened.aggregate_id.clone()]
     }
 
     fn fold(

@@ -49,13 +49,8 @@ impl ReadModel for PriceList {
         currency text not null,
         buyable boolean not null,
         discontinued boolean not null";
-    const OF_ONE_STREAM: bool = true;
 
     type Row = PriceRow;
-
-    fn keys(happened: &Happened) -> Vec<String> {
-        vec![happened.aggregate_id.clone()]
-    }
 
     fn fold(
         row: Option<PriceRow>,

@@ -110,15 +110,10 @@ impl ReadModel for Payments {
         refunds json not null,
         created_at timestamptz not null,
         version bigint not null";
-    const OF_ONE_STREAM: bool = true;
     const INDEXES: &'static [&'static str] =
         &["(user_id, created_at, id) where status <> 'open'", "(created_at, id) where status <> 'open'"];
 
     type Row = PaymentRow;
-
-    fn keys(happened: &Happened) -> Vec<String> {
-        vec![happened.aggregate_id.clone()]
-    }
 
     fn fold(
         row: Option<PaymentRow>,

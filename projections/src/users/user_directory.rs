@@ -81,17 +81,12 @@ impl ReadModel for UserDirectory {
         email_folded text not null,
         username_folded text,
         searched text not null";
-    const OF_ONE_STREAM: bool = true;
     // The indexes of names are not unique: claims in the log keep names unique, and a name that went from
     // one user to another may for a moment stand in two rows.
     const INDEXES: &'static [&'static str] =
         &["(email_folded)", "(username_folded)", "(id) where role = 'admin' and not disabled"];
 
     type Row = UserRow;
-
-    fn keys(happened: &Happened) -> Vec<String> {
-        vec![happened.aggregate_id.clone()]
-    }
 
     fn fold(
         row: Option<UserRow>,
