@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{PgConnection, PgPool, Postgres, Row};
 
 use crate::connections::Connections;
 use crate::signal::{PROGRESS_CHANNEL, progress_payload};
@@ -92,51 +94,76 @@ pub async fn step(
 /// What a statement fails with whose checkpoints are not where they were left: see `event_store.require`.
 const ELSEWHERE: &str = "MT001";
 
-/// As [`step`], and writes rows in the same statement: all of it happens, or nothing.
-///
-/// # Errors
-/// When the database is unreachable, or refuses the rows.
-pub(crate) async fn step_with(
-    connections: &Connections,
-    subscription: &str,
-    source: &str,
-    steps: &[Step],
-    changes: &RowChanges,
-) -> sqlx::Result<bool> {
-    let RowChanges { upsert, rows, delete, removed } = changes;
-    let gone = if removed.is_empty() { String::new() } else { format!(", gone as ({delete})") };
-    // Steps come as JSON, of which the planner always expects the same number of rows: so it plans this once, and not
-    // anew for each array it is given.
-    let statement = format!(
-        "with moved as ( \
-             update event_store.checkpoints c set position = s.upto, moved_at = clock_timestamp() \
-             from json_to_recordset($5::json) as s(partition smallint, since bigint, upto bigint) \
-             where c.subscription = $3 and c.source = $4 and c.partition = s.partition and c.position = s.since \
-             returning c.partition \
-         ), written as ({upsert}){gone} \
-         select event_store.require(count(*) = $6), pg_notify($7, $8), \
-                set_config('synchronous_commit', 'off', true), cardinality($2::text[]) from moved"
-    );
-    let stated: Vec<serde_json::Value> = steps
-        .iter()
-        .map(|step| serde_json::json!({ "partition": step.partition, "since": step.from, "upto": step.to }))
-        .collect();
-    let reached: Vec<(i16, i64)> = steps.iter().map(|step| (step.partition, step.to)).collect();
-    let stepped = sqlx::query(&statement)
-        .bind(rows)
-        .bind(removed)
-        .bind(subscription)
-        .bind(source)
-        .bind(serde_json::Value::Array(stated).to_string())
-        .bind(steps.len() as i64)
-        .bind(PROGRESS_CHANNEL)
-        .bind(progress_payload(subscription, source, &reached))
-        .execute(connections)
-        .await;
-    match stepped {
-        Ok(_) => Ok(true),
-        Err(sqlx::Error::Database(refusal)) if refusal.code().as_deref() == Some(ELSEWHERE) => Ok(false),
-        Err(error) => Err(error),
+/// Checkpoints that are moved by a statement that does something else as well: all of it happens, or nothing.
+pub(crate) struct Moving<'a> {
+    pub(crate) subscription: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) steps: &'a [Step],
+}
+
+/// A statement under way.
+pub(crate) type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+impl Moving<'_> {
+    /// The statement that moves the checkpoints beside `others`, which are queries of a `with` clause and have the
+    /// parameters up to `used`. It gives the rows of `from`, with the columns `columns` of it.
+    ///
+    /// Steps come as JSON, of which the planner always expects the same number of rows: so it plans this once, and not
+    /// anew for each array it is given.
+    pub(crate) fn statement(used: usize, others: &str, columns: &str, from: &str) -> String {
+        let [subscription, source, steps, count, channel, payload] =
+            std::array::from_fn(|index| format!("${}", used + 1 + index));
+        format!(
+            "with moved as ( \
+                 update event_store.checkpoints c set position = s.upto, moved_at = clock_timestamp() \
+                 from json_to_recordset({steps}::json) as s(partition smallint, since bigint, upto bigint) \
+                 where c.subscription = {subscription} and c.source = {source} and c.partition = s.partition \
+                   and c.position = s.since \
+                 returning c.partition \
+             ), {others} \
+             select (select event_store.require(count(*) = {count}) from moved), \
+                    (select pg_notify({channel}, {payload})), \
+                    (select set_config('synchronous_commit', 'off', true)), {columns} from {from}"
+        )
+    }
+
+    /// The parameters of the checkpoints, behind those of the others.
+    pub(crate) fn bind<'q>(&self, statement: Statement<'q>) -> Statement<'q> {
+        let steps: Vec<serde_json::Value> = self
+            .steps
+            .iter()
+            .map(|step| serde_json::json!({ "partition": step.partition, "since": step.from, "upto": step.to }))
+            .collect();
+        let reached: Vec<(i16, i64)> = self.steps.iter().map(|step| (step.partition, step.to)).collect();
+        statement
+            .bind(self.subscription.to_owned())
+            .bind(self.source.to_owned())
+            .bind(serde_json::Value::Array(steps).to_string())
+            .bind(self.steps.len() as i64)
+            .bind(PROGRESS_CHANNEL)
+            .bind(progress_payload(self.subscription, self.source, &reached))
+    }
+
+    /// Nothing when the checkpoints were not where they were left.
+    pub(crate) fn answer<T>(answer: sqlx::Result<T>) -> sqlx::Result<Option<T>> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(sqlx::Error::Database(refusal)) if refusal.code().as_deref() == Some(ELSEWHERE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes rows with the checkpoints; says whether those were where they were left.
+    ///
+    /// # Errors
+    /// When the database is unreachable, or refuses the rows.
+    pub(crate) async fn write(&self, connections: &Connections, changes: &RowChanges) -> sqlx::Result<bool> {
+        let RowChanges { upsert, rows, delete, removed } = changes;
+        let gone = if removed.is_empty() { String::new() } else { format!(", gone as ({delete})") };
+        let others = format!("written as ({upsert}){gone}");
+        let statement = Self::statement(2, &others, "cardinality($2::text[])", "(values (0)) as one");
+        let written = self.bind(sqlx::query(&statement).bind(rows).bind(removed)).execute(connections).await;
+        Ok(Self::answer(written)?.is_some())
     }
 }
 

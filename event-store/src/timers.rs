@@ -12,7 +12,6 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::checkpoints::Statement;
 use crate::connections::Connections;
 use crate::log::Log;
 use crate::signal::TIMER_CHANNEL;
@@ -140,41 +140,46 @@ pub async fn change(transaction: &mut PgConnection, changes: &TimerChanges) -> R
 /// # Errors
 /// When the database is unreachable.
 pub async fn set(transaction: &mut PgConnection, timers: &[Timer]) -> Result<()> {
-    put(transaction, timers, &vec![false; timers.len()]).await.map(drop)
-}
-
-/// Sets timers, some of them as taken by a worker; gives when each is due, or was taken until.
-async fn put(transaction: &mut PgConnection, timers: &[Timer], taken: &[bool]) -> Result<Vec<PgRow>> {
     if timers.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let ids: Vec<Uuid> = timers.iter().map(|timer| timer.id).collect();
-    let queues: Vec<&str> = timers.iter().map(|timer| timer.queue.as_str()).collect();
-    let due: Vec<Option<DateTime<Utc>>> = timers.iter().map(|timer| timer.due_at).collect();
-    let commands: Vec<String> = timers.iter().map(|timer| timer.command.to_string()).collect();
-    let rows = sqlx::query(
-        "insert into event_store.timers (id, queue, due_at, command, attempts) \
-         select distinct on (id) id, queue, \
-                case when taken then clock_timestamp() + make_interval(secs => $6) \
-                     else coalesce(due_at, clock_timestamp()) end, command::json, taken::integer \
-         from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[]) \
-              as t(id, queue, due_at, command, taken) \
-         on conflict (id) do update set due_at = excluded.due_at, command = excluded.command, \
-                                        attempts = excluded.attempts \
-         returning id, due_at, clock_timestamp() as now",
-    )
-    .bind(ids)
-    .bind(queues)
-    .bind(due)
-    .bind(commands)
-    .bind(taken)
-    .bind(HELD_FOR.as_secs_f64())
-    .fetch_all(&mut *transaction)
-    .await?;
-    if timers.iter().zip(taken).any(|(timer, taken)| timer.due_at.is_none() && !taken) {
+    let taken = vec![false; timers.len()];
+    put(sqlx::query(PUT), timers, &taken).execute(&mut *transaction).await?;
+    if is_to_be_told(timers, &taken) {
         sqlx::query("select pg_notify($1, '')").bind(TIMER_CHANNEL).execute(transaction).await?;
     }
-    Ok(rows)
+    Ok(())
+}
+
+/// Sets the timers of its first parameters, those that were `taken` under a lease of as many seconds as the last of
+/// them says.
+const PUT: &str = "insert into event_store.timers (id, queue, due_at, command, attempts) \
+     select distinct on (id) id, queue, \
+            case when taken then clock_timestamp() + make_interval(secs => $6) \
+                 else coalesce(due_at, clock_timestamp()) end, command::json, taken::integer \
+     from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[]) \
+          as t(id, queue, due_at, command, taken) \
+     on conflict (id) do update set due_at = excluded.due_at, command = excluded.command, \
+                                    attempts = excluded.attempts \
+     returning id, due_at";
+
+fn put<'q>(statement: Statement<'q>, timers: &[Timer], taken: &[bool]) -> Statement<'q> {
+    let ids: Vec<Uuid> = timers.iter().map(|timer| timer.id).collect();
+    let queues: Vec<String> = timers.iter().map(|timer| timer.queue.clone()).collect();
+    let due: Vec<Option<DateTime<Utc>>> = timers.iter().map(|timer| timer.due_at).collect();
+    let commands: Vec<String> = timers.iter().map(|timer| timer.command.to_string()).collect();
+    statement
+        .bind(ids)
+        .bind(queues)
+        .bind(due)
+        .bind(commands)
+        .bind(taken.to_vec())
+        .bind(HELD_FOR.as_secs_f64())
+}
+
+/// Whether somebody must be told that there is work due at once.
+fn is_to_be_told(timers: &[Timer], taken: &[bool]) -> bool {
+    timers.iter().zip(taken).any(|(timer, taken)| timer.due_at.is_none() && !taken)
 }
 
 /// Clears timers; those that are not set are no error.

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Batch, Cursor};
 use super::{ApplyError, Delivered, Effects, RowChanges, Subscription};
-use crate::checkpoints::{self, Step};
+use crate::checkpoints::{self, Moving, Step};
+use crate::timers::TimerChanges;
 use crate::{Error, Result, crash_point, parked, planted};
 
 /// When an event that cannot be applied is tried again, counted from the failure of its batch: many that fail
@@ -250,10 +251,11 @@ async fn transact(
     let effects = subscription.subscriber.prepare(events).await?;
     let applied = match effects {
         Effects::Timers(changes) if changes.is_empty() => return Ok(Applied::Nothing),
+        Effects::Timers(changes) => set_timers(subscription, cursor, &changes, steps).await,
         Effects::Changes(changes) if !planted!("defect-projector-checkpoint-apart") => {
             at_once(subscription, cursor, &changes, steps).await
         }
-        effects => in_transaction(subscription, cursor, effects, events, steps).await,
+        Effects::Rows | Effects::Changes(_) => in_transaction(subscription, cursor, events, steps).await,
     };
     match applied {
         Ok(Applied::Written) => subscription.subscriber.committed(),
@@ -271,24 +273,42 @@ async fn at_once(
 ) -> std::result::Result<Applied, ApplyError> {
     let Subscription { name, home, .. } = subscription;
     crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
-    if !checkpoints::step_with(home.connections(), name, &cursor.source, steps, changes).await? {
+    let moving = Moving { subscription: name, source: &cursor.source, steps };
+    if !moving.write(home.connections(), changes).await? {
         return Ok(Applied::Over);
     }
     crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
     Ok(Applied::Written)
 }
 
+/// Timed work and checkpoints in one statement.
+async fn set_timers(
+    subscription: &Subscription,
+    cursor: &Cursor,
+    changes: &TimerChanges,
+    steps: &[Step],
+) -> std::result::Result<Applied, ApplyError> {
+    let Subscription { name, home, .. } = subscription;
+    crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
+    let moving = Moving { subscription: name, source: &cursor.source, steps };
+    let Some(handover) = home.workers().change(home.connections(), changes, &moving).await? else {
+        return Ok(Applied::Over);
+    };
+    crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
+    handover.pass_on();
+    Ok(Applied::Written)
+}
+
 async fn in_transaction(
     subscription: &Subscription,
     cursor: &Cursor,
-    effects: Effects,
     events: &[Delivered],
     steps: &[Step],
 ) -> std::result::Result<Applied, ApplyError> {
     let Subscription { name, home, subscriber, .. } = subscription;
     let mut connection = home.connections().take().await?;
     let mut transaction = connection.begin().await?;
-    if planted!("defect-projector-checkpoint-apart") && !matches!(effects, Effects::Timers(_)) {
+    if planted!("defect-projector-checkpoint-apart") {
         let is_owner = checkpoints::step(&mut transaction, name, &cursor.source, steps).await?;
         transaction.commit().await?;
         crash_point!("checkpoint-apart", name, Err(Error::ShuttingDown.into()));
@@ -297,13 +317,7 @@ async fn in_transaction(
         transaction.commit().await?;
         return Ok(if is_owner { Applied::Written } else { Applied::Over });
     }
-    let handed = match &effects {
-        Effects::Rows | Effects::Changes(_) => {
-            subscriber.write(events, &mut transaction).await?;
-            None
-        }
-        Effects::Timers(changes) => Some(home.workers().change(&mut transaction, changes).await?),
-    };
+    subscriber.write(events, &mut transaction).await?;
     crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
     if !checkpoints::step(&mut transaction, name, &cursor.source, steps).await? {
         return Ok(Applied::Over);
@@ -311,8 +325,5 @@ async fn in_transaction(
     transaction.commit().await?;
     connection.give_back();
     crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
-    if let Some(handed) = handed {
-        handed.pass_on();
-    }
     Ok(Applied::Written)
 }

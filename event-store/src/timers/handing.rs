@@ -7,12 +7,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::time::Instant;
 
-use super::{Due, HELD_FOR, Lease, Queue, Timer, TimerChanges, clear, put};
-use crate::Result;
+use super::{Due, HELD_FOR, Lease, PUT, Queue, Timer, TimerChanges, is_to_be_told, put};
+use crate::checkpoints::Moving;
+use crate::connections::Connections;
+use crate::signal::TIMER_CHANNEL;
 
 /// How many rounds of what a worker does at the same time may be on their way to it.
 const ROUNDS: usize = 8;
@@ -63,23 +65,35 @@ impl Workers {
         receiver
     }
 
-    /// Sets and clears timers; what the workers have places for is set as taken.
+    /// Sets and clears timers, together with the checkpoints; what the workers have places for is set as taken. Nothing
+    /// when the checkpoints were not where they were left.
     ///
     /// # Errors
     /// When the database is unreachable.
     pub(crate) async fn change(
         &self,
-        transaction: &mut PgConnection,
+        connections: &Connections,
         changes: &TimerChanges,
-    ) -> Result<Handover> {
+        moving: &Moving<'_>,
+    ) -> sqlx::Result<Option<Handover>> {
         let places: Vec<Option<OwnedPermit<Handed>>> =
             changes.set.iter().map(|timer| self.place(timer)).collect();
         let taken: Vec<bool> = places.iter().map(Option::is_some).collect();
-        let rows = put(transaction, &changes.set, &taken).await?;
-        clear(transaction, &changes.clear).await?;
+        let others =
+            format!("put as ({PUT}), cleared as (delete from event_store.timers where id = any($7))");
+        let columns = "(select pg_notify($9, '') where $8), put.id, put.due_at, clock_timestamp() as now";
+        let statement = Moving::statement(9, &others, columns, "(values (0)) as one left join put on true");
+        let changing = put(sqlx::query(&statement), &changes.set, &taken)
+            .bind(&changes.clear)
+            .bind(is_to_be_told(&changes.set, &taken))
+            .bind(TIMER_CHANNEL);
+        let Some(rows) = Moving::answer(moving.bind(changing).fetch_all(connections).await)? else {
+            return Ok(None);
+        };
         let mut leases = HashMap::with_capacity(rows.len());
         for row in rows {
-            let lease = Lease { id: row.try_get("id")?, until: row.try_get("due_at")? };
+            let (Some(id), Some(until)) = (row.try_get("id")?, row.try_get("due_at")?) else { continue };
+            let lease = Lease { id, until };
             leases.insert(lease.id, (lease, row.try_get("now")?));
         }
         let at = Instant::now();
@@ -88,7 +102,7 @@ impl Workers {
             let due = Due { id: timer.id, command: timer.command.clone(), attempts: 1, now };
             Some((place?, Handed { lease, due, at }))
         });
-        Ok(Handover { places: handed.collect() })
+        Ok(Some(Handover { places: handed.collect() }))
     }
 
     /// A place at the worker for work that is due at once; none when it has none, or is not of this process.
