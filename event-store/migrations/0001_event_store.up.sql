@@ -127,6 +127,12 @@ create table event_store.read_models (
     changed_at timestamptz not null default clock_timestamp(),
     primary key (name, version)
 );
+-- How many generations of a read model were ever begun: the number of one that was dropped is not given again, because
+-- whoever built it may go on for a moment.
+create table event_store.read_model_builds (
+    name  text    primary key,
+    build integer not null
+);
 create unique index read_models_live on event_store.read_models (name) where status = 'live';
 
 -- One number names this log among the advisory locks of its database.

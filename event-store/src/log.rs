@@ -156,6 +156,12 @@ impl Log {
         &self.inner.connections
     }
 
+    /// As [`Log::connections`], for work that would take them from others for long; opened as they are needed, and
+    /// closed with the last of what this gives.
+    pub fn connections_apart(&self, at_most: u32) -> Connections {
+        Connections::new(self.inner.options.clone(), at_most)
+    }
+
     /// How to open a connection of one's own.
     pub fn connect_options(&self) -> &PgConnectOptions {
         &self.inner.options

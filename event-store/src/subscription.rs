@@ -142,7 +142,9 @@ impl From<sqlx::Error> for ApplyError {
     fn from(error: sqlx::Error) -> Self {
         match Error::from(error) {
             // A statement the database refuses is refused again: the event is to blame, or its subscriber.
-            Error::Database(error) if !is_rollback(&error) => Self::Event(error.to_string()),
+            Error::Database(error) if !is_rollback(&error) && !is_unprepared(&error) => {
+                Self::Event(error.to_string())
+            }
             error => Self::Engine(error),
         }
     }
@@ -153,6 +155,14 @@ fn is_rollback(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| {
         code.starts_with("40") || code.starts_with("53") || code == "55P03" || code == "57014"
     })
+}
+
+/// Whether the database lacks what every statement needs: a table that was dropped, a function of a migration to come.
+fn is_unprepared(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|refusal| refusal.code())
+        .is_some_and(|code| matches!(&*code, "3F000" | "42P01" | "42703" | "42883"))
 }
 
 /// What a subscription does about events.
@@ -276,6 +286,8 @@ impl Subscription {
                     ended = &mut following => ended,
                 }
             };
+            // Also for the sake of those whose data may be in it, and be erased while somebody else follows.
+            self.subscriber.forget();
             if is_replaced {
                 break;
             }

@@ -180,9 +180,11 @@ async fn lock(transaction: &mut PgConnection, name: &str) -> Result<()> {
 /// Makes the next generation, without secondary indexes.
 pub(crate) async fn create<M: ReadModel>(transaction: &mut PgConnection, status: &str) -> Result<Generation> {
     let row = sqlx::query(
-        "insert into event_store.read_models (name, version, status) \
-         select $1, $2::text || '.' || (coalesce(max(split_part(version, '.', 2)::integer), 0) + 1), $3 \
-         from event_store.read_models where name = $1 \
+        "with numbered as ( \
+             insert into event_store.read_model_builds as b (name, build) values ($1, 1) \
+             on conflict (name) do update set build = b.build + 1 returning build \
+         ) insert into event_store.read_models (name, version, status) \
+         select $1, $2::text || '.' || build, $3 from numbered \
          returning version, changed_at",
     )
     .bind(M::NAME)

@@ -308,7 +308,7 @@ pub(crate) type ToRemember<R> = Vec<(String, Option<Written<R>>)>;
 /// How many rows are written by one statement.
 const STORED_ROWS: usize = 5_000;
 /// How many such statements are under way at the same time, where nobody else needs the rows.
-const STORED_AT_ONCE: usize = 2;
+pub(crate) const STORED_AT_ONCE: usize = 2;
 
 fn ended(error: &JoinError) -> event_store::Error {
     event_store::Error::Malformed(format!("the writing of rows ended: {error}"))

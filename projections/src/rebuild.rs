@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use event_store::connections::Connections;
 use event_store::read_your_writes::{self, Place};
 use event_store::subscription::{ApplyError, Delivered, Source};
 use event_store::{Error, Log, Result, checkpoints, crash_point, feed, parked};
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::Happened;
 use crate::generations::{self, GRACE_SECONDS, Generation, Status};
 use crate::projector::{self, Sources};
-use crate::read_model::{ReadModel, Rows};
+use crate::read_model::{ReadModel, Rows, STORED_AT_ONCE};
 
 /// How many events are read at once.
 const CHUNK_EVENTS: i64 = 10_000;
@@ -212,22 +213,25 @@ async fn build<M: ReadModel>(
     }
     progress.begins(M::NAME, ends.iter().sum::<i64>().unsigned_abs());
     let mut connection = home.database().acquire().await?;
+    // Those who sell meanwhile need the others.
+    let writing = home.connections_apart(STORED_AT_ONCE as u32);
     let mut rows = Rows::<M>::default();
     let mut spilled = false;
     for (source, end) in feeds.iter().zip(&ends) {
+        let reading = source.log.connections_apart(CHUNKS_AHEAD as u32);
         let mut ahead = VecDeque::with_capacity(CHUNKS_AHEAD);
         // Positions are dense, so it is known where each chunk begins.
         let mut next = 0;
         loop {
             while ahead.len() < CHUNKS_AHEAD && next < *end {
-                ahead.push_back(read_ahead(&source.log, next, *end));
+                ahead.push_back(read_ahead(&source.log, &reading, next, *end));
                 next += CHUNK_EVENTS;
             }
-            let Some(reading) = ahead.pop_front() else { break };
+            let Some(chunk) = ahead.pop_front() else { break };
             if stop.is_cancelled() {
                 return Ok(Outcome::Stopped);
             }
-            let chunk = reading.await.map_err(|error| Error::Malformed(error.to_string()))??;
+            let chunk = chunk.await.map_err(|error| Error::Malformed(error.to_string()))??;
             let read = chunk.len() as u64;
             let happened = wanted(source, chunk).await?;
             let keys = happened.iter().flat_map(M::keys);
@@ -241,14 +245,14 @@ async fn build<M: ReadModel>(
             }
             if rows.len() > HELD_ROWS {
                 let full = std::mem::take(&mut rows);
-                full.store_many(home.connections(), &generation.schema()).await.map_err(plain)?;
+                full.store_many(&writing, &generation.schema()).await.map_err(plain)?;
                 spilled = true;
             }
             progress.advances(read);
         }
     }
     progress.does("writing rows");
-    rows.store_many(home.connections(), &generation.schema()).await.map_err(plain)?;
+    rows.store_many(&writing, &generation.schema()).await.map_err(plain)?;
     progress.does("building indexes");
     generations::indexes::<M>(&mut connection, generation).await?;
     connection.execute(format!("analyze {}.{}", generation.schema(), M::NAME).as_str()).await?;
@@ -268,11 +272,16 @@ async fn build<M: ReadModel>(
 }
 
 /// Begins to read the chunk behind `after`, while those before are folded.
-fn read_ahead(log: &Log, after: i64, end: i64) -> JoinHandle<Result<Vec<event_store::Recorded>>> {
-    let log = log.clone();
+fn read_ahead(
+    log: &Log,
+    connections: &Connections,
+    after: i64,
+    end: i64,
+) -> JoinHandle<Result<Vec<event_store::Recorded>>> {
+    let (log, connections) = (log.clone(), connections.clone());
     let limit = CHUNK_EVENTS.min(end - after);
     tokio::spawn(async move {
-        let events = feed::read(log.connections(), log.source(), after, limit).await?;
+        let events = feed::read(&connections, log.source(), after, limit).await?;
         if (events.len() as i64) < limit {
             let (source, found) = (log.source(), events.len());
             return Err(Error::Malformed(format!("{source} has {found} of {limit} events behind {after}")));

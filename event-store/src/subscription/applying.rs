@@ -35,6 +35,8 @@ pub(super) struct Applier {
     /// Streams with an event in the waiting room; theirs wait behind it.
     waiting: HashSet<Stream>,
     stop: CancellationToken,
+    /// The connection to the server's notifications in which all was written that is remembered.
+    life: u64,
 }
 
 impl Applier {
@@ -49,7 +51,7 @@ impl Applier {
                 waiting.insert((source.to_owned(), aggregate_type, aggregate_id));
             }
         }
-        Ok(Self { waiting, stop: stop.clone() })
+        Ok(Self { waiting, stop: stop.clone(), life: subscription.home.signal().life() })
     }
 
     /// Applies a batch. Says whether this process goes on with it: it does not when it is to stop, or is no
@@ -62,6 +64,11 @@ impl Applier {
     ) -> Result<bool> {
         if !batch.steps.is_empty() {
             let life = subscription.home.signal().life();
+            if life != self.life {
+                // The server was gone, and with it perhaps what was not flushed.
+                subscription.subscriber.forget();
+                self.life = life;
+            }
             if batch.events.is_empty() {
                 cursor.pass(&batch.steps);
             } else if !self.commit(subscription, cursor, &batch).await? {
