@@ -10,9 +10,10 @@ use features::eventually::eventually;
 use features::failpoints;
 use features::mart::Setup;
 use features::program::Program;
-use features::shop::{customer, order_of, product};
+use features::shop::{customer, order_of, product, unique};
 use features::{Client, PATIENCE, TestMart};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::{SETTLED_WITHIN, TAKEN_OVER_WITHIN, in_parts, room, succeeds};
 
@@ -35,21 +36,43 @@ async fn projector_with_failpoints(mart: &TestMart) -> (Program, PathBuf) {
     (program, socket)
 }
 
-/// Freezes a projector at the worst moment: when it has written rows of orders and not yet committed them.
-async fn freeze_in_a_transaction(mart: &TestMart, projector: &Program, points: &Path) {
+/// Freezes a projector at the worst moment: when it has written rows of products and not yet committed them. The rows of
+/// orders are written by one statement. Gives the products that were listed for that, until one was of its partitions.
+async fn freeze_in_a_transaction(mart: &TestMart, projector: &Program, points: &Path) -> Vec<String> {
+    let admin = mart.admin().await;
+    let mut listed = Vec::new();
     failpoints::arm(points, "subscription-before-commit=sleep(3000)").await;
     let unfinished = "select count(*) from pg_locks l \
                       join pg_stat_activity a using (pid) join pg_class c on c.oid = l.relation \
-                      where c.relname = 'order_details' and l.mode = 'RowExclusiveLock' \
+                      where c.relname = 'product_listing' and l.mode = 'RowExclusiveLock' \
                         and a.state = 'idle in transaction' \
                         and a.state_change < clock_timestamp() - interval '0.5 s' \
                         and l.database = (select oid from pg_database where datname = current_database())";
-    eventually(PATIENCE, async || {
-        let unfinished = mart.databases().number("orders", unfinished).await;
-        if unfinished > 0 { Ok(()) } else { Err("no row is written".to_owned()) }
+    let until = Instant::now() + PATIENCE;
+    while mart.databases().number("catalog", unfinished).await == 0 {
+        assert!(Instant::now() < until, "no row is written");
+        let body = json!({"name": unique("Product"), "price": "2.00"});
+        let reply = admin.post("/v1/products").header("prefer", "respond-async").json(&body).await;
+        assert!(matches!(reply.status, 201 | 202), "{reply}");
+        listed.push(reply.text_of("id"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    projector.signal(Signal::SIGSTOP);
+    listed
+}
+
+/// Waits until products are shown, also the one whose row a frozen projector had begun to write.
+async fn all_are_listed(reader: &Client, products: &[String]) {
+    eventually(TAKEN_OVER_WITHIN, async || {
+        for product in products {
+            let reply = reader.get(&format!("/v1/products/{product}")).await;
+            if reply.status != 200 {
+                return Err(reply.to_string());
+            }
+        }
+        Ok(())
     })
     .await;
-    projector.signal(Signal::SIGSTOP);
 }
 
 /// Waits until the orders are kept by so many processes.
@@ -124,8 +147,9 @@ async fn projectors_that_join_and_leave_keep_the_read_models_right_and_moving() 
     all_partitions_are_kept(&ann, &product, "SIGTERM").await;
     let mut fourth = projector(&mart).await;
     kept_by(&mart, 2).await;
-    freeze_in_a_transaction(&mart, &third, &points).await;
+    let listed = freeze_in_a_transaction(&mart, &third, &points).await;
     all_partitions_are_kept(&ann, &product, "a freeze").await;
+    all_are_listed(&ann, &listed).await;
     third.signal(Signal::SIGCONT);
     failpoints::arm(&points, "subscription-before-commit=off").await;
     kept_by(&mart, 2).await;
