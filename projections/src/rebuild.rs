@@ -219,19 +219,17 @@ async fn build<M: ReadModel>(
     let mut spilled = false;
     for (source, end) in feeds.iter().zip(&ends) {
         let reading = source.log.connections_apart(CHUNKS_AHEAD as u32);
-        let mut ahead = VecDeque::with_capacity(CHUNKS_AHEAD);
         // Positions are dense, so it is known where each chunk begins.
-        let mut next = 0;
-        loop {
-            while ahead.len() < CHUNKS_AHEAD && next < *end {
-                ahead.push_back(read_ahead(&source.log, &reading, next, *end));
-                next += CHUNK_EVENTS;
-            }
-            let Some(chunk) = ahead.pop_front() else { break };
+        let mut chunks = (0..*end)
+            .step_by(CHUNK_EVENTS as usize)
+            .map(|after| read_ahead(&source.log, &reading, after, *end));
+        let mut ahead: VecDeque<_> = chunks.by_ref().take(CHUNKS_AHEAD).collect();
+        while let Some(chunk) = ahead.pop_front() {
             if stop.is_cancelled() {
                 return Ok(Outcome::Stopped);
             }
             let chunk = chunk.await.map_err(|error| Error::Malformed(error.to_string()))??;
+            ahead.extend(chunks.next());
             let read = chunk.len() as u64;
             let happened = wanted(source, chunk).await?;
             let keys = happened.iter().flat_map(M::keys);
