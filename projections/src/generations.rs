@@ -309,6 +309,10 @@ mod tests {
         transaction.commit().await.expect("commits");
         super::drop(log.database(), &built).await.expect("dropped");
         switch(&log, &built).await.expect_err("it is gone");
+        let mut transaction = log.database().begin().await.expect("begins");
+        let next = create::<Customers>(&mut transaction, "building").await.expect("made");
+        assert_ne!(next.version, built.version, "whoever built that one may go on for a moment");
+        transaction.rollback().await.expect("rolls back");
         assert_eq!(live(log.database(), Customers::NAME).await.expect("answers"), Some(live_one));
     }
 }
