@@ -66,29 +66,49 @@ pub async fn step(
     source: &str,
     steps: &[Step],
 ) -> Result<bool> {
-    let partitions: Vec<i16> = steps.iter().map(|step| step.partition).collect();
-    let from: Vec<i64> = steps.iter().map(|step| step.from).collect();
-    let to: Vec<i64> = steps.iter().map(|step| step.to).collect();
-    let reached: Vec<(i16, i64)> = steps.iter().map(|step| (step.partition, step.to)).collect();
-    // One statement and so one round trip: this runs for each batch of each subscription.
-    let row = sqlx::query(
-        "with moved as ( \
-             update event_store.checkpoints c set position = s.upto, moved_at = clock_timestamp() \
-             from unnest($3::smallint[], $4::bigint[], $5::bigint[]) as s(partition, since, upto) \
-             where c.subscription = $1 and c.source = $2 and c.partition = s.partition and c.position = s.since \
-             returning c.partition \
-         ) select count(*), pg_notify($6, $7), set_config('synchronous_commit', 'off', true) from moved",
-    )
-    .bind(subscription)
-    .bind(source)
-    .bind(partitions)
-    .bind(from)
-    .bind(to)
-    .bind(PROGRESS_CHANNEL)
-    .bind(progress_payload(subscription, source, &reached))
-    .fetch_one(transaction)
-    .await?;
+    // One statement and so one round trip: this runs for each batch of a subscription that writes its rows itself.
+    let statement = format!(
+        "with {} select count(*), pg_notify($4, $5), set_config('synchronous_commit', 'off', true) from moved",
+        moved(["$1", "$2", "$3"])
+    );
+    let row = sqlx::query(&statement)
+        .bind(subscription)
+        .bind(source)
+        .bind(stated(steps))
+        .bind(PROGRESS_CHANNEL)
+        .bind(progress_payload(subscription, source, &reached(steps)))
+        .fetch_one(transaction)
+        .await?;
     Ok(row.try_get::<i64, _>(0)? == steps.len() as i64)
+}
+
+/// The part of a statement that moves those checkpoints that are where they were left; its parameters are the
+/// subscription, the source, and what [`stated`] makes of the steps.
+///
+/// Steps come as JSON, of which the planner always expects the same number of rows: so it plans this once, and not
+/// anew for each array it is given.
+fn moved([subscription, source, steps]: [&str; 3]) -> String {
+    format!(
+        "moved as ( \
+             update event_store.checkpoints c set position = s.upto, moved_at = clock_timestamp() \
+             from json_to_recordset({steps}::json) as s(partition smallint, since bigint, upto bigint) \
+             where c.subscription = {subscription} and c.source = {source} and c.partition = s.partition \
+               and c.position = s.since \
+             returning c.partition \
+         )"
+    )
+}
+
+fn stated(steps: &[Step]) -> String {
+    let steps: Vec<serde_json::Value> = steps
+        .iter()
+        .map(|step| serde_json::json!({ "partition": step.partition, "since": step.from, "upto": step.to }))
+        .collect();
+    serde_json::Value::Array(steps).to_string()
+}
+
+fn reached(steps: &[Step]) -> Vec<(i16, i64)> {
+    steps.iter().map(|step| (step.partition, step.to)).collect()
 }
 
 /// What a statement fails with whose checkpoints are not where they were left: see `event_store.require`.
@@ -107,41 +127,27 @@ pub(crate) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 impl Moving<'_> {
     /// The statement that moves the checkpoints beside `others`, which are queries of a `with` clause and have the
     /// parameters up to `used`. It gives the rows of `from`, with the columns `columns` of it.
-    ///
-    /// Steps come as JSON, of which the planner always expects the same number of rows: so it plans this once, and not
-    /// anew for each array it is given.
     pub(crate) fn statement(used: usize, others: &str, columns: &str, from: &str) -> String {
         let [subscription, source, steps, count, channel, payload] =
             std::array::from_fn(|index| format!("${}", used + 1 + index));
         format!(
-            "with moved as ( \
-                 update event_store.checkpoints c set position = s.upto, moved_at = clock_timestamp() \
-                 from json_to_recordset({steps}::json) as s(partition smallint, since bigint, upto bigint) \
-                 where c.subscription = {subscription} and c.source = {source} and c.partition = s.partition \
-                   and c.position = s.since \
-                 returning c.partition \
-             ), {others} \
+            "with {}, {others} \
              select (select event_store.require(count(*) = {count}) from moved), \
                     (select pg_notify({channel}, {payload})), \
-                    (select set_config('synchronous_commit', 'off', true)), {columns} from {from}"
+                    (select set_config('synchronous_commit', 'off', true)), {columns} from {from}",
+            moved([&subscription, &source, &steps])
         )
     }
 
     /// The parameters of the checkpoints, behind those of the others.
     pub(crate) fn bind<'q>(&self, statement: Statement<'q>) -> Statement<'q> {
-        let steps: Vec<serde_json::Value> = self
-            .steps
-            .iter()
-            .map(|step| serde_json::json!({ "partition": step.partition, "since": step.from, "upto": step.to }))
-            .collect();
-        let reached: Vec<(i16, i64)> = self.steps.iter().map(|step| (step.partition, step.to)).collect();
         statement
             .bind(self.subscription.to_owned())
             .bind(self.source.to_owned())
-            .bind(serde_json::Value::Array(steps).to_string())
+            .bind(stated(self.steps))
             .bind(self.steps.len() as i64)
             .bind(PROGRESS_CHANNEL)
-            .bind(progress_payload(self.subscription, self.source, &reached))
+            .bind(progress_payload(self.subscription, self.source, &reached(self.steps)))
     }
 
     /// Nothing when the checkpoints were not where they were left.
@@ -153,17 +159,21 @@ impl Moving<'_> {
         }
     }
 
-    /// Writes rows with the checkpoints; says whether those were where they were left.
+    /// Writes rows with the checkpoints; nothing when those were not where they were left.
     ///
     /// # Errors
     /// When the database is unreachable, or refuses the rows.
-    pub(crate) async fn write(&self, connections: &Connections, changes: &RowChanges) -> sqlx::Result<bool> {
+    pub(crate) async fn write(
+        &self,
+        connections: &Connections,
+        changes: &RowChanges,
+    ) -> sqlx::Result<Option<()>> {
         let RowChanges { upsert, rows, delete, removed } = changes;
         let gone = if removed.is_empty() { String::new() } else { format!(", gone as ({delete})") };
         let others = format!("written as ({upsert}){gone}");
         let statement = Self::statement(2, &others, "cardinality($2::text[])", "(values (0)) as one");
         let written = self.bind(sqlx::query(&statement).bind(rows).bind(removed)).execute(connections).await;
-        Ok(Self::answer(written)?.is_some())
+        Self::answer(written.map(drop))
     }
 }
 
