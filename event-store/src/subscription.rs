@@ -286,7 +286,7 @@ impl Subscription {
                     ended = &mut following => ended,
                 }
             };
-            // Also for the sake of those whose data may be in it, and be erased while somebody else follows.
+            // Somebody else may follow now, and write the same rows, or erase whose data is in them.
             self.subscriber.forget();
             if is_replaced {
                 break;
@@ -313,7 +313,6 @@ impl Subscription {
         mut inbox: Option<&mut Listener>,
         stop: &CancellationToken,
     ) -> Result<()> {
-        self.subscriber.forget();
         let mut cursors = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             cursors.push(Cursor::load(self, source, slots).await?);

@@ -26,7 +26,7 @@ use crate::signal::TIMER_CHANNEL;
 use crate::{Result, crash_point};
 
 use handing::Handed;
-pub(crate) use handing::Workers;
+pub(crate) use handing::{Handover, Workers};
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Batch, Cursor};
-use super::{ApplyError, Delivered, Effects, RowChanges, Subscription};
+use super::{ApplyError, Delivered, Effects, Subscription};
 use crate::checkpoints::{self, Moving, Step};
-use crate::timers::TimerChanges;
+use crate::timers::Handover;
 use crate::{Error, Result, crash_point, parked, planted};
 
 /// When an event that cannot be applied is tried again, counted from the failure of its batch: many that fail
@@ -255,57 +255,41 @@ async fn transact(
     events: &[Delivered],
     steps: &[Step],
 ) -> std::result::Result<Applied, ApplyError> {
-    let effects = subscription.subscriber.prepare(events).await?;
-    let applied = match effects {
+    let Subscription { name, home, subscriber, .. } = subscription;
+    let moving = Moving { subscription: name, source: &cursor.source, steps };
+    let applied = match subscriber.prepare(events).await? {
         Effects::Timers(changes) if changes.is_empty() => return Ok(Applied::Nothing),
-        Effects::Timers(changes) => set_timers(subscription, cursor, &changes, steps).await,
+        Effects::Timers(changes) => {
+            let set = at_once(name, home.workers().change(home.connections(), &changes, &moving)).await;
+            set.map(|handover| handover.map(Handover::pass_on).map_or(Applied::Over, |()| Applied::Written))
+        }
         Effects::Changes(changes) if !planted!("defect-projector-checkpoint-apart") => {
-            at_once(subscription, cursor, &changes, steps).await
+            let written = at_once(name, moving.write(home.connections(), &changes)).await;
+            written.map(|written| written.map_or(Applied::Over, |()| Applied::Written))
         }
         Effects::Rows | Effects::Changes(_) => in_transaction(subscription, cursor, events, steps).await,
     };
     match applied {
-        Ok(Applied::Written) => subscription.subscriber.committed(),
-        Ok(Applied::Nothing | Applied::Over) | Err(_) => subscription.subscriber.forget(),
+        Ok(Applied::Written) => subscriber.committed(),
+        Ok(Applied::Nothing | Applied::Over) | Err(_) => subscriber.forget(),
     }
     applied
 }
 
-/// Rows and checkpoints in one statement.
-async fn at_once(
-    subscription: &Subscription,
-    cursor: &Cursor,
-    changes: &RowChanges,
-    steps: &[Step],
-) -> std::result::Result<Applied, ApplyError> {
-    let Subscription { name, home, .. } = subscription;
+/// Runs the one statement that has the effects and moves the checkpoints; nothing when those were elsewhere.
+async fn at_once<T>(
+    name: &str,
+    statement: impl Future<Output = sqlx::Result<Option<T>>>,
+) -> std::result::Result<Option<T>, ApplyError> {
     crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
-    let moving = Moving { subscription: name, source: &cursor.source, steps };
-    if !moving.write(home.connections(), changes).await? {
-        return Ok(Applied::Over);
+    let done = statement.await?;
+    if done.is_some() {
+        crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
     }
-    crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
-    Ok(Applied::Written)
+    Ok(done)
 }
 
-/// Timed work and checkpoints in one statement.
-async fn set_timers(
-    subscription: &Subscription,
-    cursor: &Cursor,
-    changes: &TimerChanges,
-    steps: &[Step],
-) -> std::result::Result<Applied, ApplyError> {
-    let Subscription { name, home, .. } = subscription;
-    crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
-    let moving = Moving { subscription: name, source: &cursor.source, steps };
-    let Some(handover) = home.workers().change(home.connections(), changes, &moving).await? else {
-        return Ok(Applied::Over);
-    };
-    crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
-    handover.pass_on();
-    Ok(Applied::Written)
-}
-
+/// Has the subscriber write its rows, under its own locks, and moves the checkpoints.
 async fn in_transaction(
     subscription: &Subscription,
     cursor: &Cursor,

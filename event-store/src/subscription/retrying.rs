@@ -82,6 +82,5 @@ async fn one(
         Effects::Timers(changes) => timers::change(&mut transaction, &changes).await?,
     }
     transaction.commit().await?;
-    subscriber.forget();
     Ok(true)
 }
