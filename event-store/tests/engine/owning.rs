@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use event_store::event::partition_of;
@@ -15,7 +16,7 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{AccountCommand, bus, log, new_id};
-use crate::following::{caught_up, subscription};
+use crate::following::{PATIENCE, caught_up, subscription};
 
 /// Counts the events of each account, reads a count only if it does not remember it, and forgets an account that is
 /// handed over.
@@ -203,6 +204,30 @@ async fn a_row_that_is_refused_parks_its_stream_and_goes_on_from_what_the_retry_
     deposit(&log, &refused).await;
     caught_up(&log).await;
     assert_eq!(count(&log, &refused).await, Some(4));
+    stop.cancel();
+    following.await.expect("ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_not_there_yet_is_waited_for_and_blames_no_event() {
+    let (_database, log) = log().await;
+    let (stop, counts, id) = (CancellationToken::new(), Counts::of(&log), new_id());
+    let following = follow(&log, &counts, &stop);
+    deposit(&log, &id).await;
+    let tried = async {
+        while counts.read.load(Ordering::Relaxed) < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, tried).await.expect("it is tried again");
+    assert_eq!(parked::count(log.database(), "balances").await.expect("answers"), 0);
+
+    sqlx::raw_sql("create table counts (account text primary key, n bigint)")
+        .execute(log.database())
+        .await
+        .expect("a table");
+    caught_up(&log).await;
+    assert_eq!(count(&log, &id).await, Some(1));
     stop.cancel();
     following.await.expect("ends");
 }
