@@ -1,12 +1,11 @@
 //! Security headers on every answer, refusals included.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, SET_COOKIE,
     STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::middleware::Next;
 use axum::response::Response;
 
 /// Answers are data: nothing in them may be loaded, run or framed.
@@ -30,11 +29,15 @@ pub struct HeaderOptions {
 }
 
 /// The middleware. An answer that already has one of the headers keeps it.
-pub async fn secure(State(options): State<HeaderOptions>, request: Request, next: Next) -> Response {
+pub async fn secure(
+    options: HeaderOptions,
+    request: Request,
+    inner: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     let private = request.headers().contains_key(AUTHORIZATION);
     let is_page = request.uri().path().starts_with("/docs");
     let read = request.method().is_safe();
-    let mut response = next.run(request).await;
+    let mut response = inner(request).await;
     let refused = !response.status().is_success();
     let headers = response.headers_mut();
     let policy = if is_page { PAGE_POLICY } else { DATA_POLICY };

@@ -11,7 +11,6 @@ use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
@@ -271,8 +270,8 @@ impl fmt::Display for Chain<'_> {
 
 /// A middleware that makes problem documents of the bare refusals of the router and its layers (404, 405, 413,
 /// …), whose headers, such as `Allow`, are kept.
-pub async fn dress_refusals(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+pub async fn dress_refusals(request: Request, inner: impl AsyncFnOnce(Request) -> Response) -> Response {
+    let response = inner(request).await;
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
     let plain = response.headers().get(CONTENT_TYPE).is_none_or(|media_type| {

@@ -3,7 +3,6 @@
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::Next;
 use axum::response::Response;
 use uuid::Uuid;
 
@@ -30,7 +29,7 @@ pub async fn scope<F: Future>(id: String, future: F) -> F::Output {
 }
 
 /// The middleware: gives the request its id and its place in a trace, and the answer the id.
-pub async fn assign(mut request: Request, next: Next) -> Response {
+pub async fn assign(mut request: Request, inner: impl AsyncFnOnce(Request) -> Response) -> Response {
     let id = request
         .headers()
         .get(HEADER)
@@ -40,7 +39,7 @@ pub async fn assign(mut request: Request, next: Next) -> Response {
     let trace = TraceContext::from_headers(request.headers()).unwrap_or_else(TraceContext::new_root);
     let header = HeaderValue::from_str(&id).expect("a sane id is visible ASCII");
     request.headers_mut().insert(HEADER, header.clone());
-    let mut response = scope(id, trace_context::scope(trace, next.run(request))).await;
+    let mut response = scope(id, trace_context::scope(trace, inner(request))).await;
     response.headers_mut().insert(HEADER, header);
     response
 }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,8 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::{ServiceBuilder, ServiceExt};
 
 use crate::extract::BODY_MAX_BYTES;
 use crate::headers::{self, HeaderOptions};
@@ -132,15 +133,25 @@ pub fn edge(routes: Router, options: &ServerOptions) -> Router {
         timeout: options.request_timeout,
     };
     let headers = HeaderOptions { behind_tls: options.behind_gateway };
-    routes
-        .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(middleware::from_fn(unknown_fields::collect))
-        .layer(middleware::from_fn_with_state(limits, within_limits))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(problem::dress_refusals))
-        .layer(middleware::from_fn_with_state(headers, headers::secure))
-        .layer(middleware::from_fn(telemetry::observe))
-        .layer(middleware::from_fn(request_id::assign))
+    let body_limit = axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES);
+    let around = middleware::from_fn_with_state((limits, headers), around);
+    routes.layer(ServiceBuilder::new().layer(around).layer(body_limit))
+}
+
+/// All of it in one layer: each layer of a router copies and boxes all that is inside of it, for each request.
+async fn around(
+    State((limits, headers)): State<(Limits, HeaderOptions)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let answered =
+        async move |request| unknown_fields::collect(request, async |request| next.run(request).await).await;
+    let limited = async move |request| within_limits(&limits, request, answered).await;
+    let caught = async move |request| catch_panic(request, limited).await;
+    let dressed = async move |request| problem::dress_refusals(request, caught).await;
+    let secured = async move |request| headers::secure(headers, request, dressed).await;
+    let observed = async move |request| telemetry::observe(request, secured).await;
+    request_id::assign(request, observed).await
 }
 
 #[derive(Debug, Clone)]
@@ -150,14 +161,24 @@ struct Limits {
 }
 
 /// Refuses what is too much at once, and gives up on what takes too long.
-async fn within_limits(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+async fn within_limits(
+    limits: &Limits,
+    request: Request,
+    inner: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     let Ok(_slot) = limits.slots.try_acquire() else {
         return Problem::service_unavailable("too many requests at once: try again").into_response();
     };
-    match tokio::time::timeout(limits.timeout, next.run(request)).await {
+    match tokio::time::timeout(limits.timeout, inner(request)).await {
         Ok(response) => response,
         Err(_) => Problem::service_unavailable("no answer in time: try again").into_response(),
     }
+}
+
+/// Answers for a handler that panics. What that has left behind is its own: handlers share nothing that a panic could
+/// leave half done without poisoning it.
+async fn catch_panic(request: Request, inner: impl AsyncFnOnce(Request) -> Response) -> Response {
+    AssertUnwindSafe(inner(request)).catch_unwind().await.unwrap_or_else(panicked)
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {

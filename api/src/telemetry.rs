@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
-use axum::middleware::Next;
 use axum::response::Response;
 use clap::ValueEnum;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -94,12 +93,12 @@ pub fn render_metrics() -> String {
 }
 
 /// The middleware: one log line and one measurement for each request.
-pub async fn observe(request: Request, next: Next) -> Response {
+pub async fn observe(request: Request, inner: impl AsyncFnOnce(Request) -> Response) -> Response {
     let begun = Instant::now();
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = matched.unwrap_or_else(|| UNMATCHED.to_owned());
-    let response = next.run(request).await;
+    let response = inner(request).await;
     let (elapsed, status) = (begun.elapsed(), response.status());
     let labels = [
         ("route", route.clone()),
@@ -108,7 +107,6 @@ pub async fn observe(request: Request, next: Next) -> Response {
     ];
     metrics::histogram!("http_request_duration_seconds", &labels).record(elapsed.as_secs_f64());
 
-    let trace = trace_context::current().map(|trace| format!("{:032x}", trace.trace_id)).unwrap_or_default();
     // Probes come every few seconds and say nothing as long as they succeed.
     if matches!(route.as_str(), "/livez" | "/readyz" | "/metrics") && status.is_success() {
         return response;
@@ -119,7 +117,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
         status = status.as_u16(),
         duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         request_id = request_id::current(),
-        trace_id = trace,
+        trace_id = trace_context::current().map(|trace| format!("{:032x}", trace.trace_id)).unwrap_or_default(),
         "request"
     );
     response

@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -64,9 +63,9 @@ fn remove(value: &mut Value, path: &str) -> bool {
 }
 
 /// The middleware: keeps the unknown fields of a request's body from where it is read to where it is checked.
-pub async fn collect(request: Request, next: Next) -> Response {
+pub async fn collect(request: Request, inner: impl AsyncFnOnce(Request) -> Response) -> Response {
     let answered = async {
-        let response = next.run(request).await;
+        let response = inner(request).await;
         // A route that checks no draft would take them in silence.
         if response.status().is_success() && !take().is_empty() {
             return Problem::internal("a body with unknown fields was not checked").into_response();
