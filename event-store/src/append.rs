@@ -10,7 +10,10 @@ use uuid::Uuid;
 
 use crate::event::partition_of;
 use crate::memory::Seen;
-use crate::{NewEvent, Result};
+use crate::{Metadata, NewEvent, Result};
+
+/// About how many bytes of an event are not its payload.
+const BYTES_BESIDE_PAYLOAD: usize = 384;
 
 /// A name that may have one owner at a time within its scope: an e-mail address, a SKU. The key is hashed
 /// before it is stored.
@@ -61,7 +64,7 @@ pub struct Append {
 impl Append {
     /// About how many bytes it sends.
     pub(crate) fn bytes(&self) -> usize {
-        128 + self.events.iter().map(|event| event.payload.len() + event.metadata.len() + 64).sum::<usize>()
+        128 + self.events.iter().map(|event| event.payload.len() + BYTES_BESIDE_PAYLOAD).sum::<usize>()
     }
 }
 
@@ -120,24 +123,32 @@ impl Outcome {
 const APPEND: &str = "select * from event_store.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
                       $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
 
-/// JSON that is text already, bound as PostgreSQL's `json`.
-struct JsonText<'a>(&'a str);
+/// What is bound as PostgreSQL's `json`.
+enum Json<'a> {
+    /// What is text already.
+    Text(&'a str),
+    /// What becomes text where it is sent from.
+    Metadata(&'a Metadata),
+}
 
-impl Type<Postgres> for JsonText<'_> {
+impl Type<Postgres> for Json<'_> {
     fn type_info() -> PgTypeInfo {
         PgTypeInfo::with_oid(Oid(114))
     }
 }
 
-impl PgHasArrayType for JsonText<'_> {
+impl PgHasArrayType for Json<'_> {
     fn array_type_info() -> PgTypeInfo {
         PgTypeInfo::with_oid(Oid(199))
     }
 }
 
-impl Encode<'_, Postgres> for JsonText<'_> {
+impl Encode<'_, Postgres> for Json<'_> {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> std::result::Result<IsNull, BoxDynError> {
-        buffer.extend_from_slice(self.0.as_bytes());
+        match self {
+            Self::Text(text) => buffer.extend_from_slice(text.as_bytes()),
+            Self::Metadata(metadata) => serde_json::to_writer(&mut **buffer, metadata)?,
+        }
         Ok(IsNull::No)
     }
 }
@@ -191,8 +202,8 @@ pub(crate) async fn append(
             sequences.push(command.expected + 1 + offset as i64);
             event_types.push(event.event_type.as_str());
             versions.push(event.event_version.as_str());
-            payloads.push(JsonText(&event.payload));
-            metadata.push(JsonText(&event.metadata));
+            payloads.push(Json::Text(&event.payload));
+            metadata.push(Json::Metadata(&event.metadata));
             partitions.push(partition);
         }
         for claim in &command.claims {

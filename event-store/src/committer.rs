@@ -187,19 +187,23 @@ async fn commit(
                 memory.forget(life);
                 vec![Outcome::Conflict; commands.len()]
             });
-            if let Some(last) = outcomes.iter().filter_map(Outcome::last).max() {
+            let last = outcomes.iter().filter_map(Outcome::last).max();
+            if let Some(last) = last {
+                memory.saw(life, last);
+            }
+            // The writers first: what they then remember, those who read along need not load.
+            let mut answers = outcomes.iter();
+            for (reply, size) in replies.into_iter().zip(sizes) {
+                // A writer that has gone away needs no answer.
+                let _ = reply.send(Ok(answers.by_ref().take(size).cloned().collect()));
+            }
+            if let Some(last) = last {
                 // Before anybody is woken: what they look for is there.
                 if told.tail.is_read() {
                     told.tail.committed(recorded(commands, &outcomes));
                 }
                 told.signal.committed(last.0);
                 told.announcer.committed(last.0);
-                memory.saw(life, last);
-            }
-            let mut outcomes = outcomes.into_iter();
-            for (reply, size) in replies.into_iter().zip(sizes) {
-                // A writer that has gone away needs no answer.
-                let _ = reply.send(Ok(outcomes.by_ref().take(size).collect()));
             }
         }
         Err(error) => {
@@ -224,10 +228,6 @@ fn recorded(commands: Vec<Append>, outcomes: &[Outcome]) -> Vec<Recorded> {
         let partition = partition_of(&command.aggregate_id);
         let first = last + 1 - command.events.len() as i64;
         for (offset, event) in (0_i64..).zip(command.events) {
-            let Ok(metadata) = serde_json::from_str(&event.metadata) else {
-                // Whoever reads the log is told of it; what lies behind it is not given here.
-                return events;
-            };
             events.push(Recorded {
                 position: first + offset,
                 partition,
@@ -237,7 +237,7 @@ fn recorded(commands: Vec<Append>, outcomes: &[Outcome]) -> Vec<Recorded> {
                 event_type: event.event_type,
                 event_version: event.event_version,
                 payload: event.payload,
-                metadata,
+                metadata: event.metadata,
                 recorded_at: *recorded_at,
             });
         }
@@ -337,7 +337,7 @@ async fn look_for(connection: &mut PgConnection, commands: &[Append]) -> Result<
         let index = row.try_get::<i64, _>("ordinal")? as usize - 1;
         let command = &commands[index];
         let stored: Option<String> = row.try_get("event_id")?;
-        let ours = command.events.last().and_then(|event| event_id_of(&event.metadata));
+        let ours = command.events.last().and_then(|event| event.metadata.event_id);
         if ours.is_some() && stored.and_then(|id| Uuid::parse_str(&id).ok()) == ours {
             outcomes[index] = Outcome::Appended {
                 sequence: last_sequence(command),
@@ -351,10 +351,6 @@ async fn look_for(connection: &mut PgConnection, commands: &[Append]) -> Result<
 
 fn last_sequence(command: &Append) -> i64 {
     command.expected + command.events.len() as i64
-}
-
-fn event_id_of(metadata: &str) -> Option<Uuid> {
-    serde_json::from_str::<crate::Metadata>(metadata).ok()?.event_id
 }
 
 /// The same failure, for each of the writers of a batch.

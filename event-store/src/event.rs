@@ -44,8 +44,8 @@ pub struct NewEvent {
     pub event_version: String,
     /// The event as JSON, personal fields already sealed.
     pub payload: String,
-    /// Identity and origin, as JSON.
-    pub metadata: String,
+    /// Identity and origin.
+    pub metadata: Metadata,
 }
 
 /// An event as it stands in a log.

@@ -305,6 +305,11 @@ where
         (remembered.life == self.inner.log.memory().life()).then_some(remembered)
     }
 
+    /// Whether a command of this process has the aggregate just now: what it becomes is remembered afterwards.
+    pub fn is_at_work(&self, aggregate_id: &str) -> bool {
+        self.inner.queues.contains_key(aggregate_id)
+    }
+
     /// An event of the log as the domain knows it today.
     pub(crate) fn decode(&self, recorded: &crate::Recorded) -> Result<A::Event> {
         loader::decode(recorded, &self.inner.behaviour)

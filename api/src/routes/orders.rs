@@ -97,9 +97,14 @@ async fn place_order(
         from_cart: false,
         pay_within_seconds: pay_within_seconds(&service),
     };
+    let mut seat = service.arrivals.seat(&order_id.to_string());
     let target = Target::New(order_id.to_string());
     let placed = give(&service, target, command, write.context()).await?;
-    answer_placed(&service, &placed.id, placed.recorded_at, write.freshness).await
+    let version = (!placed.repeated).then_some(placed.sequence);
+    if placed.repeated {
+        seat = service.arrivals.seat(&placed.id);
+    }
+    answer_placed(&service, &seat, version, placed.recorded_at, write.freshness).await
 }
 
 /// How long an order may be unpaid, as the domain counts it.

@@ -419,7 +419,6 @@ pub(super) async fn serialise<A: Aggregate>(
             }
         };
         let metadata = Metadata { event_id: Some(Uuid::now_v7()), person, ..origin.clone() };
-        let metadata = serde_json::to_string(&metadata).map_err(encode)?;
         let event_version = event.event_version();
         serialised.push(NewEvent { event_type, event_version, payload, metadata });
     }

@@ -46,7 +46,8 @@ pub(super) async fn check_out(
     };
     let done = give(service, user_id, command, write).await?;
     let order_id = place(service, &done, write).await?;
-    let answered = orders::answer_placed(service, &order_id.to_string(), None, write.freshness).await;
+    let seat = service.arrivals.seat(&order_id.to_string());
+    let answered = orders::answer_placed(service, &seat, None, None, write.freshness).await;
     if write.freshness == Freshness::Wait {
         show_cart(service, &done, order_id, answered.is_err()).await?;
     }

@@ -9,6 +9,7 @@ use event_store::feed;
 
 use aggregates::orders::{Details, Order, OrderEvent, OrderStatus, RejectedLine, Stock};
 
+use crate::arrivals::Seat;
 use crate::extract::Freshness;
 use crate::problem::Problem;
 use crate::routes::executed::{Done, event_at};
@@ -22,21 +23,24 @@ const DECIDED_WITHIN: Duration = Duration::from_secs(5);
 /// How many events after an edit are searched for its outcome.
 const EVENTS_SEARCHED: i64 = 500;
 
-/// The answer to who placed an order: 201 when the stock holds it all, 202 while it has not answered.
+/// The answer to who placed an order: 201 when the stock holds it all, 202 while it has not answered. The order is
+/// that of the seat; `placed` is the version at which it was placed, if that was after the seat was taken.
 ///
 /// # Errors
 /// 409 with the lines that are short.
 pub(crate) async fn answer_placed(
     service: &OrdersService,
-    id: &str,
+    seat: &Seat,
+    placed: Option<i64>,
     created_at: Option<DateTime<Utc>>,
     freshness: Freshness,
 ) -> Result<Answer<OrderBody>, Problem> {
+    let id = seat.aggregate_id();
     let loaded = match freshness {
         Freshness::RespondAsync => service.orders.load(id).await.map_err(engine)?,
         Freshness::Wait => {
             let decided = |order: &Order| status_of(order) != Some(OrderStatus::Placed);
-            wait_until(service, id, DECIDED_WITHIN, decided).await?
+            seat.wait_for(&service.orders, placed, DECIDED_WITHIN, decided).await.map_err(engine)?
         }
     };
     let details = loaded.aggregate.details().ok_or_else(Problem::not_found)?;

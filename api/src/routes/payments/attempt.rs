@@ -11,6 +11,7 @@ use aggregates::identifiers::{OrderId, PaymentId, UserId};
 use aggregates::money::Money;
 use aggregates::payments::{Account, Payment, PaymentCommand, PaymentEvent, Stage};
 
+use crate::arrivals::Seat;
 use crate::auth::Caller;
 use crate::extract::Freshness;
 use crate::gateway::{CardToken, GatewayError};
@@ -103,9 +104,10 @@ pub(super) async fn pay(
         amount: paying.amount,
     };
     let id = PaymentId::of(order_id).to_string();
+    let seat = service.arrivals.seat(&id);
     let done = give(service, Target::Existing(id), command, write.context()).await?;
     let attempt = number_of(service, &done).await?;
-    let (loaded, progress) = outcome(service, &done, attempt, write.freshness).await?;
+    let (loaded, progress) = outcome(service, &seat, &done, attempt, write.freshness).await?;
     let position = position_of(&service.payments, &done.id, &loaded).await?;
     let decided = matches!(progress, Progress::Declined | Progress::Paid);
     if decided && write.freshness == Freshness::Wait {
@@ -156,6 +158,7 @@ async fn number_of(service: &PaymentsService, done: &Done<Payment>) -> Result<u3
 /// Waits for the gateway, and once the money is promised for the money.
 async fn outcome(
     service: &PaymentsService,
+    seat: &Seat,
     done: &Done<Payment>,
     attempt: u32,
     freshness: Freshness,
@@ -164,11 +167,16 @@ async fn outcome(
         Freshness::Wait => (DECIDED_WITHIN, CAPTURED_WITHIN),
         Freshness::RespondAsync => (Duration::ZERO, Duration::ZERO),
     };
+    let bus = &service.payments;
     let asked = |payment: &Payment| progress_of(payment, attempt) == Progress::Asked;
     let promised = |payment: &Payment| progress_of(payment, attempt) == Progress::Promised;
-    let mut loaded = wait_until(service, &done.id, decided_within, |payment| !asked(payment)).await?;
+    let requested = (!done.repeated).then_some(done.sequence);
+    let decided = seat.wait_for(bus, requested, decided_within, |payment| !asked(payment)).await;
+    let mut loaded = decided.map_err(engine)?;
     if promised(&loaded.aggregate) {
-        loaded = wait_until(service, &done.id, captured_within, |payment| !promised(payment)).await?;
+        let version = Some(loaded.version);
+        let captured = seat.wait_for(bus, version, captured_within, |payment| !promised(payment)).await;
+        loaded = captured.map_err(engine)?;
     }
     let progress = progress_of(&loaded.aggregate, attempt);
     Ok((loaded, progress))
@@ -189,15 +197,6 @@ fn progress_of(payment: &Payment, attempt: u32) -> Progress {
         Stage::Voiding(_) | Stage::Voided(_) => Progress::Undone,
         Stage::Payable => Progress::Declined,
     }
-}
-
-async fn wait_until(
-    service: &PaymentsService,
-    id: &str,
-    limit: Duration,
-    wanted: impl Fn(&Payment) -> bool,
-) -> Result<Loaded<Payment>, Problem> {
-    service.arrivals.wait_for(&service.payments, id, limit, wanted).await.map_err(engine)
 }
 
 #[cfg(test)]
