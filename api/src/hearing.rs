@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_store::event::partition_of;
 use event_store::read_your_writes::{self, Place};
-use event_store::{Log, Result, feed};
+use event_store::{Log, Result};
 
 /// A process manager and a log it listens to.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ impl Hearing {
         aggregate_id: &str,
         limit: Duration,
     ) -> Result<Option<bool>> {
-        match feed::last_of_stream(self.source.connections(), aggregate_type, aggregate_id).await? {
+        match self.source.last_of_stream(aggregate_type, aggregate_id).await? {
             Some(position) => self.up_to(aggregate_id, position, limit).await.map(Some),
             None => Ok(None),
         }

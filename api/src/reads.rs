@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use event_store::event::partition_of;
 use event_store::read_your_writes::Place;
-use event_store::{Log, Result, feed};
+use event_store::{Log, Result};
 use projections::projector::Sources;
 use projections::registry::{self, Readers};
 use tokio::time::Instant;
@@ -58,7 +58,7 @@ impl Reads for ServiceReads {
         limit: Duration,
     ) -> Result<bool> {
         let Some(log) = self.sources.logs.get(source) else { return Ok(true) };
-        match feed::last_of_stream(log.connections(), aggregate_type, aggregate_id).await? {
+        match log.last_of_stream(aggregate_type, aggregate_id).await? {
             Some(position) => {
                 let partition = Some(partition_of(aggregate_id));
                 self.wait(&Place { source: source.to_owned(), partition, position }, limit).await

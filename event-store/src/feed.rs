@@ -165,23 +165,3 @@ pub async fn touched(database: impl PgExecutor<'_>, after: i64, limit: i64) -> R
     .await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
-
-/// The position of an aggregate's last event; none when nothing ever happened to it.
-///
-/// # Errors
-/// When the database is unreachable.
-pub async fn last_of_stream(
-    database: impl PgExecutor<'_>,
-    aggregate_type: &str,
-    aggregate_id: &str,
-) -> Result<Option<i64>> {
-    let position = sqlx::query_scalar(
-        "select position from event_store.events where aggregate_type = $1 and aggregate_id = $2 \
-         order by sequence desc limit 1",
-    )
-    .bind(aggregate_type)
-    .bind(aggregate_id)
-    .fetch_optional(database)
-    .await?;
-    Ok(position)
-}

@@ -35,6 +35,7 @@ pub mod timers;
 
 mod announcer;
 mod error;
+mod lookups;
 mod memory;
 mod points;
 

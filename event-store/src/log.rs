@@ -10,6 +10,7 @@ use sqlx::{Connection, PgPool};
 use crate::committer::Committer;
 use crate::connections::Connections;
 use crate::lease::Leases;
+use crate::lookups::Lookups;
 use crate::memory::Memory;
 use crate::personal::PersonalKeys;
 use crate::signal::Signal;
@@ -57,6 +58,7 @@ struct Inner {
     signal: Signal,
     personal: PersonalKeys,
     leases: Leases,
+    lookups: Lookups,
     workers: Workers,
 }
 
@@ -116,6 +118,7 @@ impl Log {
         let committer = Committer::start(options.clone(), signal.clone(), Arc::clone(&memory), tail.clone());
         let personal = PersonalKeys::new(often.clone(), master_key);
         let leases = Leases::start(database.clone(), options.clone());
+        let lookups = Lookups::start(often.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 source: source.to_owned(),
@@ -128,6 +131,7 @@ impl Log {
                 signal,
                 personal,
                 leases,
+                lookups,
                 workers: Workers::default(),
             }),
         })
@@ -178,6 +182,15 @@ impl Log {
             Ok(Ok(connection)) => connection.close().await.is_ok(),
             Ok(Err(_)) | Err(_) => false,
         }
+    }
+
+    /// The position of an aggregate's last event; none when nothing ever happened to it. Asked by many at once, it
+    /// costs one query.
+    ///
+    /// # Errors
+    /// When the database is unreachable.
+    pub async fn last_of_stream(&self, aggregate_type: &str, aggregate_id: &str) -> Result<Option<i64>> {
+        self.inner.lookups.last_of_stream(aggregate_type, aggregate_id).await
     }
 
     /// The group-commit coordinator.

@@ -10,6 +10,7 @@ mod failing;
 mod following;
 mod forgetting;
 mod leasing;
+mod looking_up;
 mod migrating;
 mod owning;
 mod personal_data;
