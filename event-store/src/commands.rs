@@ -79,7 +79,7 @@ pub async fn purge(database: &PgPool) -> Result<u64> {
            select command_id from event_store.commands \
            where created_at < clock_timestamp() - make_interval(secs => $1) \
              and (not derived or created_at < clock_timestamp() - make_interval(secs => $2)) \
-           order by created_at limit $3)",
+           limit $3)",
     )
     .bind(KEPT_REQUESTS.as_secs() as f64)
     .bind(KEPT_DERIVED.as_secs() as f64)
