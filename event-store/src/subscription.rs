@@ -34,7 +34,7 @@ use cursor::Cursor;
 pub use reacting::{Reacting, Reactor};
 pub use retrying::{Retried, retry_parked};
 
-/// Whoever has worked rests as long as that took, but no longer than this: the busier the machine, the more events
+/// Whoever has worked rests half as long as that took, but no longer than this: the busier the machine, the more events
 /// share a transaction.
 const LONGEST_REST: Duration = Duration::from_millis(25);
 /// How long a broker may be silent about events that are in the log.
@@ -369,7 +369,7 @@ impl Subscription {
             }
             wait(&mut inbox, &mut incoming, &mut cursors, stop).await;
             if let Some(at) = worked_at {
-                let rested = at + self.pace.max(took + took.min(LONGEST_REST));
+                let rested = at + self.pace.max(took + (took / 2).min(LONGEST_REST));
                 collect(&mut inbox, &mut incoming, rested, stop).await;
             }
         }
