@@ -103,7 +103,7 @@ impl Workers {
                     () = tokio::time::sleep(PURGED_EVERY) => {}
                 }
                 if let Err(error) = commands::purge(log.database()).await {
-                    tracing::debug!(%error, "old command rows could not be purged yet");
+                    tracing::warn!(%error, "old command rows could not be purged yet");
                 }
             }
         });

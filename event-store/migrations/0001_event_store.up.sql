@@ -39,8 +39,8 @@ create table event_store.commands (
     derived        boolean     not null,
     created_at     timestamptz not null
 );
--- They come in the order of time: a summary of each stretch of the table finds what is old, and costs an insert nothing.
-create index commands_created_at on event_store.commands using brin (created_at);
+-- Each kind is kept for a time of its own.
+create index commands_created_at on event_store.commands (derived, created_at);
 
 -- The column names are those of postgres-es, so that its repository reads and writes them too.
 create table event_store.snapshots (

@@ -69,22 +69,32 @@ pub async fn complete(
     Ok((kept, ours))
 }
 
-/// Deletes rows that have been kept long enough; says how many.
+/// Deletes all rows that have been kept long enough; says how many. What another process is deleting is left to it.
 ///
 /// # Errors
-/// When the database is unreachable.
+/// When the database is unreachable: what was deleted until then stays so.
 pub async fn purge(database: &PgPool) -> Result<u64> {
-    let purged = sqlx::query(
-        "delete from event_store.commands where command_id in ( \
-           select command_id from event_store.commands \
-           where created_at < clock_timestamp() - make_interval(secs => $1) \
-             and (not derived or created_at < clock_timestamp() - make_interval(secs => $2)) \
-           limit $3)",
-    )
-    .bind(KEPT_REQUESTS.as_secs() as f64)
-    .bind(KEPT_DERIVED.as_secs() as f64)
-    .bind(PURGED_AT_ONCE)
-    .execute(database)
-    .await?;
-    Ok(purged.rows_affected())
+    let mut purged = 0;
+    for (derived, kept) in [(false, KEPT_REQUESTS), (true, KEPT_DERIVED)] {
+        loop {
+            // The time is that of the transaction: one that goes on while the statement runs fits no index.
+            let gone = sqlx::query(
+                "delete from event_store.commands where command_id in ( \
+                   select command_id from event_store.commands \
+                   where derived = $1 and created_at < now() - make_interval(secs => $2) \
+                   order by created_at limit $3 for update skip locked)",
+            )
+            .bind(derived)
+            .bind(kept.as_secs() as f64)
+            .bind(PURGED_AT_ONCE)
+            .execute(database)
+            .await?
+            .rows_affected();
+            purged += gone;
+            if gone < PURGED_AT_ONCE as u64 {
+                break;
+            }
+        }
+    }
+    Ok(purged)
 }

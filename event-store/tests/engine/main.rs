@@ -14,5 +14,6 @@ mod looking_up;
 mod migrating;
 mod owning;
 mod personal_data;
+mod purging;
 mod racing;
 mod timing;
