@@ -399,11 +399,12 @@ async fn done(queue: &str, work: impl Future<Output = Done>) -> Done {
 }
 
 // Neither what is taken nor what is done is flushed: after a crash of the server it is done again, as it is after one
-// of the process.
+// of the process. What is due is due at the time of the transaction: one that goes on while the statement runs ends no
+// walk through the index, and all that is due later would be looked at.
 async fn take(database: &Connections, queue: Queue, room: i64) -> Result<Vec<(Lease, Due)>> {
     let rows = sqlx::query(
         "update event_store.timers set due_at = clock_timestamp() + make_interval(secs => $3), attempts = attempts + 1 \
-         where id in (select id from event_store.timers where queue = $1 and due_at <= clock_timestamp() \
+         where id in (select id from event_store.timers where queue = $1 and due_at <= now() \
                       order by due_at limit $2 for update skip locked) \
          returning id, due_at, command, attempts, clock_timestamp() as now, \
                    set_config('synchronous_commit', 'off', true)",
