@@ -162,7 +162,7 @@ impl Seat {
     }
 
     /// The aggregate as this process remembers it, if that is not older than a version. A command that has it is waited
-    /// for: that takes no longer than to read it.
+    /// for: it takes a commit, and to read the aggregate costs more.
     async fn remembered<A>(&self, bus: &CommandBus<A>, version: i64) -> Option<Loaded<A>>
     where
         A: Aggregate + Clone + 'static,
@@ -198,7 +198,7 @@ async fn follow(log: Log, waiting: Places) {
         }
         let upto = *head.borrow_and_update();
         let anybody = waiting.lock().is_ok_and(|waiting| !waiting.is_empty());
-        // Whoever takes a seat looks for itself first, so nothing is missed by skipping.
+        // Whoever takes a seat after this looks for itself first, or gives a command first: nothing is missed by skipping.
         if !anybody {
             seen = upto.max(seen);
             continue;
@@ -302,6 +302,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_told_nothing_looks_for_itself() {
+        let database = testing::database("arrivals").await;
+        let (here, elsewhere) = (log(&database.url), log(&database.url));
+        here.migrate().await.expect("the migrations apply");
+        let payments = bus(&here);
+        let opened = open(&payments).await;
+        let requested = request(&bus(&elsewhere)).await;
+        // Nobody tells this place of anything.
+        let (arrivals, place) = (Arrivals::start(here), Arc::default());
+        let seat = Seat { arrivals, aggregate_id: ID.to_owned(), place };
+        let state = seat.wait_for(&payments, Some(opened), PATIENCE, is_requested).await;
+        assert_eq!(state.expect("the log can be read").version, requested);
+    }
+
+    #[tokio::test]
     async fn what_this_process_did_itself_is_not_read() {
         let server = TemporaryPostgres::start().await.expect("a server");
         create_database(&server.server_url(), "payments").await.expect("created");
@@ -315,6 +330,8 @@ mod tests {
         server.stop().await;
         let state = seat.wait_for(&payments, Some(opened), PATIENCE, is_requested).await;
         assert_eq!(state.expect("nothing was read").version, opened + 1);
+        let state = seat.wait_for(&payments, Some(opened), Duration::ZERO, |_| false).await;
+        assert_eq!(state.expect("nothing was read").version, opened + 1, "not as wanted, but the newest");
         assert!(unsure.wait_for(&payments, None, PATIENCE, is_requested).await.is_err());
     }
 }

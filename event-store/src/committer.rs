@@ -213,7 +213,7 @@ async fn commit(
                 "a batch could not be committed"
             );
             for reply in replies {
-                let _ = reply.send(Err(again(&error)));
+                let _ = reply.send(Err(error.again()));
             }
         }
     }
@@ -351,13 +351,4 @@ async fn look_for(connection: &mut PgConnection, commands: &[Append]) -> Result<
 
 fn last_sequence(command: &Append) -> i64 {
     command.expected + command.events.len() as i64
-}
-
-/// The same failure, for each of the writers of a batch.
-fn again(error: &Error) -> Error {
-    match error {
-        Error::Unavailable(_) => Error::Unavailable(sqlx::Error::PoolClosed),
-        Error::Database(source) => Error::Database(sqlx::Error::Protocol(source.to_string())),
-        _ => Error::ShuttingDown,
-    }
 }

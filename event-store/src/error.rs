@@ -55,6 +55,23 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The same failure, for another who waited for the same.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Unavailable(_) => Self::Unavailable(sqlx::Error::PoolClosed),
+            Self::Database(source) => Self::Database(sqlx::Error::Protocol(source.to_string())),
+            Self::Decode { what, source } => Self::Malformed(format!("{what}: {source}")),
+            Self::Malformed(text) => Self::Malformed(text.clone()),
+            Self::Hole { source_name, expected, found } => {
+                Self::Hole { source_name: source_name.clone(), expected: *expected, found: *found }
+            }
+            Self::Cipher(what) => Self::Cipher(what),
+            Self::Rebuilding(what) => Self::Rebuilding(what.clone()),
+            Self::Busy => Self::Busy,
+            Self::Migration(_) | Self::Kafka(_) | Self::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+
     /// Whether the same call may succeed later without anything being changed.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Busy | Self::ShuttingDown | Self::Kafka(_))

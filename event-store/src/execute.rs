@@ -305,7 +305,8 @@ where
         (remembered.life == self.inner.log.memory().life()).then_some(remembered)
     }
 
-    /// Whether a command of this process has the aggregate just now: what it becomes is remembered afterwards.
+    /// Whether a command of this process has the aggregate just now; if it is carried out, what the aggregate becomes is
+    /// remembered afterwards.
     pub fn is_at_work(&self, aggregate_id: &str) -> bool {
         self.inner.queues.contains_key(aggregate_id)
     }

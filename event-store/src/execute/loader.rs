@@ -126,15 +126,16 @@ async fn answer<A: Aggregate + Clone>(log: &Log, behaviour: &Behaviour<A>, mut b
                 let result = match loaded.get_mut(&id) {
                     None => Ok(Loaded::unborn(life)),
                     Some(Ok(found)) => Ok(found.clone()),
-                    Some(Err(error)) => Err(Error::Malformed(error.to_string())),
+                    Some(Err(error)) => Err(error.again()),
                 };
                 let _ = reply.send(result);
             }
         }
         Err(error) => {
-            tracing::warn!(%error, aggregates = batch.len(), "aggregates could not be loaded");
+            let count = batch.len();
+            tracing::warn!(error = &error as &dyn std::error::Error, count, "aggregates could not be loaded");
             for Load { reply, .. } in batch {
-                let _ = reply.send(Err(Error::Unavailable(sqlx::Error::PoolClosed)));
+                let _ = reply.send(Err(error.again()));
             }
         }
     }

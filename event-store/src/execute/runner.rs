@@ -179,7 +179,7 @@ where
                 Ok(state) => state,
                 Err(error) => {
                     for pending in round {
-                        let _ = pending.reply.send(Err(ExecuteError::Engine(same(&error))));
+                        let _ = pending.reply.send(Err(ExecuteError::Engine(error.again())));
                     }
                     return Self { left: None, again: Vec::new(), conflict: false };
                 }
@@ -228,7 +228,7 @@ where
         match outcomes {
             Err(error) => {
                 for one in decided {
-                    let _ = one.pending.reply.send(Err(ExecuteError::Engine(same(&error))));
+                    let _ = one.pending.reply.send(Err(ExecuteError::Engine(error.again())));
                 }
                 Self { left: None, again, conflict: false }
             }
@@ -528,15 +528,4 @@ where
         }
     });
     state
-}
-
-fn same(error: &Error) -> Error {
-    match error {
-        Error::Hole { source_name, expected, found } => {
-            Error::Hole { source_name: source_name.clone(), expected: *expected, found: *found }
-        }
-        Error::Malformed(text) => Error::Malformed(text.clone()),
-        Error::Unavailable(_) => Error::Unavailable(sqlx::Error::PoolClosed),
-        _ => Error::ShuttingDown,
-    }
 }

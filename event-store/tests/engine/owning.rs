@@ -215,7 +215,8 @@ async fn a_table_that_is_not_there_yet_is_waited_for_and_blames_no_event() {
     let following = follow(&log, &counts, &stop);
     deposit(&log, &id).await;
     let tried = async {
-        while counts.read.load(Ordering::Relaxed) < 2 {
+        // More often than an event is tried that is to blame, before it is parked.
+        while counts.read.load(Ordering::Relaxed) < 6 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
