@@ -38,6 +38,9 @@ const STORED_EVERY: Duration = Duration::from_millis(100);
 /// How long the relay waits to be told that the log has grown before it looks for itself. Whoever tells it looks each
 /// second.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How long a broker that answers may acknowledge nothing. Then it is the client that has lost track of its requests: it
+/// is given up, and what it has left is sent by another.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a relay that is to stop waits for the acknowledgements of a broker that may be down.
 const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 /// How long it pauses after a failure.
@@ -119,6 +122,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
     let mut drained_by = None;
     let mut ahead: Option<JoinHandle<Result<Vec<Recorded>>>> = None;
     let mut unspeakable: Option<Error> = None;
+    let mut moved_at = (progress.acknowledged, Instant::now());
     loop {
         while let Ok(report) = reports.try_recv() {
             crash_point!("relay-acknowledged", log.source(), Err(Error::ShuttingDown));
@@ -131,6 +135,16 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
             }
             crash_point!("relay-noted", log.source(), Err(Error::ShuttingDown));
             stored_at = Instant::now();
+        }
+
+        if progress.acknowledged == next || progress.acknowledged > moved_at.0 {
+            moved_at = (progress.acknowledged, Instant::now());
+        } else if moved_at.1.elapsed() >= ACKNOWLEDGED_WITHIN {
+            if broker.is_up().await {
+                broker.give_up(&producer);
+                return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut).into());
+            }
+            moved_at.1 = Instant::now();
         }
 
         // What lies before an event that has no message is noted first, so that it is not sent again with each try.
@@ -200,7 +214,13 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
                 return Ok(());
             }
         }
-        let pause = if progress.moved() { STORED_EVERY } else { LOOK_AGAIN };
+        let pause = if progress.moved() {
+            STORED_EVERY
+        } else if progress.acknowledged < next {
+            ACKNOWLEDGED_WITHIN.saturating_sub(moved_at.1.elapsed())
+        } else {
+            LOOK_AGAIN
+        };
         let rest = rested_at.saturating_duration_since(Instant::now());
         let may_look = room > 0 && rest.is_zero();
         let pause = if rest.is_zero() { pause } else { rest };
@@ -335,5 +355,76 @@ impl Progress {
         .await?;
         self.stored = self.acknowledged;
         Ok(moved == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use embedded::broker::{RDKafkaApiKey, RDKafkaRespErr};
+    use embedded::{EmbeddedBroker, testing};
+
+    use super::*;
+    use crate::append::Append;
+    use crate::broker::BrokerConfig;
+    use crate::{Metadata, NewEvent};
+
+    /// How long something may take that is sure to come.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn opened() -> Append {
+        let event = NewEvent {
+            event_type: "AccountOpened".to_owned(),
+            event_version: "1.0".to_owned(),
+            payload: "{}".to_owned(),
+            metadata: Metadata::default(),
+        };
+        Append {
+            aggregate_type: "account",
+            aggregate_id: "an account".to_owned(),
+            expected: 0,
+            events: vec![event],
+            claims: Vec::new(),
+            key: None,
+            refused: false,
+            answer: None,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_whose_requests_come_to_nothing_is_given_up_while_the_broker_answers() {
+        let kafka = EmbeddedBroker::start(None).expect("starts");
+        let config = BrokerConfig::new(kafka.bootstrap_servers());
+        kafka.create_topic(&config.topic_of("accounts"), i32::from(PARTITIONS)).expect("made");
+        let broker = Broker::new(BrokerConfig { embedded: true, ..config });
+        let database = testing::database("relay").await;
+        let log = Log::open("accounts", &database.url, [7; 32]).expect("the URL is good");
+        log.migrate().await.expect("the migrations apply");
+
+        // It goes on asking for as long as this is the answer.
+        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
+        kafka.request_errors(RDKafkaApiKey::Produce, &[refusal; 10_000]);
+        let first = broker.producer().expect("made");
+        let encode: Encoder = Arc::new(|_| {
+            Ok(Published { payload: Bytes::from_static(b"opened"), message_type: "AccountOpened".to_owned() })
+        });
+        let stop = CancellationToken::new();
+        let relaying = tokio::spawn(run(log.clone(), broker.clone(), encode, stop.clone()));
+        log.committer().append(0, vec![opened()]).await.expect("appended");
+        let given_up = async {
+            while Arc::ptr_eq(&first, &broker.producer().expect("there is one")) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, given_up).await.expect("the client is given up");
+
+        kafka.clear_request_errors(RDKafkaApiKey::Produce);
+        let published = async {
+            while Progress::load(&log).await.expect("the database answers").stored < 1 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, published).await.expect("another one publishes it");
+        stop.cancel();
+        relaying.await.expect("ends");
     }
 }
