@@ -26,6 +26,7 @@ fn levels(options: &Options) -> Vec<(&'static str, Level)> {
         ("add to a cart, 64 connections", level(Scenario::Carts, 64, Pace::Closed)),
         ("add to a cart, 256 connections", level(Scenario::Carts, CONNECTIONS, Pace::Closed)),
         ("order, pay, confirm, 64 connections", level(Scenario::Orders, 64, Pace::Closed)),
+        ("order, pay, confirm, 128 connections", level(Scenario::Orders, 128, Pace::Closed)),
         ("order, pay, confirm, 500/s due", level(Scenario::Orders, CONNECTIONS, Pace::Open(ORDERS_DUE))),
         ("list products, 64 connections", level(Scenario::Lists, 64, Pace::Closed)),
         ("one product, 200 buyers", level(Scenario::Sale, 0, Pace::Closed)),
