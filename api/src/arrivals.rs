@@ -198,7 +198,8 @@ async fn follow(log: Log, waiting: Places) {
         }
         let upto = *head.borrow_and_update();
         let anybody = waiting.lock().is_ok_and(|waiting| !waiting.is_empty());
-        // Whoever takes a seat after this looks for itself first, or gives a command first: nothing is missed by skipping.
+        // Whoever takes a seat after this looks for itself first, or gives a command first, so nothing is missed by
+        // skipping.
         if !anybody {
             seen = upto.max(seen);
             continue;
@@ -237,7 +238,7 @@ mod tests {
     use aggregates::money::{Currency, Money};
     use aggregates::payments::{Payment, PaymentCommand, Stage};
     use embedded::postgres::database_url;
-    use embedded::testing::{self, TemporaryPostgres};
+    use embedded::testing::{self, TemporaryPostgres, TestDatabase};
     use event_store::log::create_database;
     use event_store::{Context, Target};
     use uuid::Uuid;
@@ -251,6 +252,14 @@ mod tests {
 
     fn log(url: &str) -> Log {
         Log::open("payments", url, [7; 32]).expect("the URL is good")
+    }
+
+    /// The log as two processes have it open.
+    async fn two_processes() -> (TestDatabase, Log, Log) {
+        let database = testing::database("arrivals").await;
+        let (here, elsewhere) = (log(&database.url), log(&database.url));
+        here.migrate().await.expect("the migrations apply");
+        (database, here, elsewhere)
     }
 
     async fn give(payments: &CommandBus<Payment>, command: PaymentCommand) -> i64 {
@@ -282,9 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_another_process_did_since_is_read_and_not_remembered_otherwise() {
-        let database = testing::database("arrivals").await;
-        let (here, elsewhere) = (log(&database.url), log(&database.url));
-        here.migrate().await.expect("the migrations apply");
+        let (_database, here, elsewhere) = two_processes().await;
         let payments = bus(&here);
         let seat = Arrivals::start(here).seat(ID);
         let opened = open(&payments).await;
@@ -303,9 +310,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_told_nothing_looks_for_itself() {
-        let database = testing::database("arrivals").await;
-        let (here, elsewhere) = (log(&database.url), log(&database.url));
-        here.migrate().await.expect("the migrations apply");
+        let (_database, here, elsewhere) = two_processes().await;
         let payments = bus(&here);
         let opened = open(&payments).await;
         let requested = request(&bus(&elsewhere)).await;

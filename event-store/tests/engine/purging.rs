@@ -21,10 +21,13 @@ async fn insert(database: &PgPool, count: i64, derived: bool, hours_ago: f64) {
 
 /// How many rows are kept of requests and of derived commands.
 async fn kept(database: &PgPool) -> (i64, i64) {
-    sqlx::query_as("select count(*) filter (where not derived), count(*) filter (where derived) from event_store.commands")
-        .fetch_one(database)
-        .await
-        .expect("counted")
+    sqlx::query_as(
+        "select count(*) filter (where not derived), count(*) filter (where derived) \
+                    from event_store.commands",
+    )
+    .fetch_one(database)
+    .await
+    .expect("counted")
 }
 
 #[tokio::test]
