@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
@@ -59,7 +60,9 @@ impl FromStr for Currency {
         [(TWO_DECIMALS, 2), (NO_DECIMALS, 0), (THREE_DECIMALS, 3)]
             .into_iter()
             .find_map(|(codes, exponent)| {
-                codes.iter().find(|known| **known == code).map(|code| Self { code, exponent })
+                // They are sorted.
+                let found = codes.binary_search(&code).ok()?;
+                Some(Self { code: codes[found], exponent })
             })
             .ok_or(MoneyError::UnknownCurrency)
     }
@@ -85,8 +88,21 @@ impl Serialize for Currency {
 
 impl<'de> Deserialize<'de> for Currency {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let code = String::deserialize(deserializer)?;
-        code.parse().map_err(serde::de::Error::custom)
+        struct Code;
+
+        impl Visitor<'_> for Code {
+            type Value = Currency;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("the code of a currency")
+            }
+
+            fn visit_str<E: de::Error>(self, code: &str) -> Result<Currency, E> {
+                code.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Code)
     }
 }
 
@@ -210,4 +226,18 @@ pub enum MoneyError {
     /// Amounts of two currencies do not add up.
     #[error("amounts of different currencies")]
     MixedCurrencies,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_is_found() {
+        for (codes, exponent) in [(TWO_DECIMALS, 2), (NO_DECIMALS, 0), (THREE_DECIMALS, 3)] {
+            for code in codes {
+                assert_eq!(code.parse::<Currency>(), Ok(Currency { code, exponent }));
+            }
+        }
+    }
 }
