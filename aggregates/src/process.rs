@@ -73,6 +73,19 @@ pub trait ProcessManager {
     /// [`MalformedId`] when the cause's aggregate id cannot be one of that aggregate; such an event must be
     /// parked, not skipped.
     fn react(&self, cause: &Cause, event: &Self::Event) -> Reactions<Self>;
+
+    /// The aggregate whose commands of a batch may be merged; none where they are given one by one.
+    fn merges_for(_command: &Self::Command) -> Option<Uuid> {
+        None
+    }
+
+    /// Lets an earlier command to the same aggregate say what a later one says as well, and tells whether it does.
+    ///
+    /// Only for commands that add nothing to what the aggregate knows already: redelivered events may come in other
+    /// batches, and so in commands with other ids.
+    fn merge(_earlier: &mut Self::Command, _later: &Self::Command) -> bool {
+        false
+    }
 }
 
 /// The answer of a process manager.

@@ -1,6 +1,8 @@
 //! Whole journeys of one order through orders, inventory and payments, in any order of delivery: the process
 //! managers and the aggregates together, without any engine.
 
+use std::ops::Range;
+
 use aggregates::carts::Cart;
 use aggregates::identifiers::{OrderId, PaymentId, ProductId, StockItemId, UserId};
 use aggregates::inventory::reservations::{Reservations, ReservationsEvent};
@@ -13,7 +15,7 @@ use aggregates::payments::settlement::{GatewayCall, Settlement, SettlementEvent,
 use aggregates::payments::{Payment, PaymentCommand, PaymentEvent, PaymentsCommand};
 use aggregates::process::{Cause, ProcessManager, Reaction};
 use chrono::{DateTime, TimeDelta, Utc};
-use cqrs_es::Aggregate;
+use cqrs_es::{Aggregate, DomainEvent};
 use proptest::collection::vec;
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use uuid::Uuid;
@@ -118,10 +120,7 @@ impl Mart {
                 }
             }
             1 => self.settle(&SettlementEvent::Orders(self.orders[place].clone()), &cause(ORDER)),
-            2 => {
-                let (product_id, event) = self.inventory[place].clone();
-                self.check_out(&CheckoutEvent::Inventory(event), &cause(StockItemId::main(product_id)));
-            }
+            2 => self.check_out_stock(place..place + 1),
             3 => {
                 let event = CheckoutEvent::Payments(self.payments[place].clone());
                 self.check_out(&event, &cause(PaymentId::of(ORDER)));
@@ -132,6 +131,36 @@ impl Mart {
             }
         }
         true
+    }
+
+    /// Checkout reads what the stock said meanwhile in one batch.
+    fn deliver_stock(&mut self) {
+        let new = self.read[2]..self.inventory.len();
+        self.read[2] = new.end;
+        self.check_out_stock(new);
+    }
+
+    /// The answers of the stock come again, from one of the last on: checkout's process ended before it noted them.
+    fn redeliver_stock(&mut self, count: usize) {
+        self.read[2] = self.read[2].saturating_sub(count);
+    }
+
+    fn check_out_stock(&mut self, places: Range<usize>) {
+        let mut commands: Vec<OrdersCommand> = Vec::new();
+        for (product_id, event) in &self.inventory[places] {
+            let (event, cause) = (CheckoutEvent::Inventory(event.clone()), cause(StockItemId::main(*product_id)));
+            for reaction in Checkout::default().react(&cause, &event).expect("an id") {
+                let Reaction::Command { target, .. } = reaction else { continue };
+                if !commands.last_mut().is_some_and(|earlier| Checkout::merge(earlier, &target)) {
+                    commands.push(target);
+                }
+            }
+        }
+        for command in commands {
+            if let OrdersCommand::Order(_, command) = command {
+                self.tell_order(command);
+            }
+        }
     }
 
     fn check_out(&mut self, event: &CheckoutEvent, cause: &Cause) {
@@ -188,7 +217,7 @@ impl Mart {
     }
 
     fn act(&mut self, action: u8) {
-        match action % 12 {
+        match action % 14 {
             reader @ 0..=4 => {
                 self.deliver(usize::from(reader));
             }
@@ -206,7 +235,9 @@ impl Mart {
                 shipping_address: None,
                 customer_notes: None,
             }),
-            _ => self.tell_order(OrderCommand::Ship { lines: Vec::new() }),
+            11 => self.tell_order(OrderCommand::Ship { lines: Vec::new() }),
+            12 => self.deliver_stock(),
+            _ => self.redeliver_stock(usize::from(action % 3) + 1),
         }
     }
 
@@ -256,6 +287,56 @@ fn an_order_that_is_paid_is_confirmed_and_shipped() {
     mart.drain();
     assert_eq!(status(&mart), OrderStatus::Shipped);
     assert_eq!((mart.stock[0].levels.on_hand, mart.stock[0].levels.sold), (3, 2));
+}
+
+fn names(events: &[OrderEvent]) -> Vec<String> {
+    events.iter().map(DomainEvent::event_type).collect()
+}
+
+#[test]
+fn answers_that_come_together_are_one_event() {
+    let mut mart = Mart::new([5, 5]);
+    mart.deliver(0);
+    mart.deliver_stock();
+    assert_eq!(names(&mart.orders), ["OrderPlaced", "OrderAwaitingPayment"]);
+    mart.pay();
+    mart.drain();
+    let held = mart.orders.len();
+    mart.redeliver_stock(4);
+    mart.deliver_stock();
+    assert_eq!(mart.orders.len(), held, "what is known is no news: {:?}", names(&mart.orders));
+}
+
+#[test]
+fn answers_that_come_apart_are_told_apart_until_the_last() {
+    let mut mart = Mart::new([5, 5]);
+    mart.drain();
+    assert_eq!(names(&mart.orders), ["OrderPlaced", "OrderLineReserved", "OrderAwaitingPayment"]);
+    mart.pay();
+    mart.drain();
+    let committed = names(&mart.orders).split_off(3);
+    assert_eq!(
+        committed,
+        [
+            "OrderPaymentAttempted",
+            "OrderPaymentAuthorised",
+            "OrderCommitting",
+            "OrderLineCommitted",
+            "OrderConfirmed",
+            "OrderPaymentCaptured"
+        ]
+    );
+}
+
+#[test]
+fn lines_that_are_held_are_told_where_another_is_short() {
+    let mut mart = Mart::new([1, 5]);
+    mart.deliver(0);
+    mart.deliver_stock();
+    assert_eq!(
+        names(&mart.orders),
+        ["OrderPlaced", "OrderLineRejected", "OrderLineReserved", "OrderRejected"]
+    );
 }
 
 #[test]

@@ -78,6 +78,38 @@ impl ProcessManager for Checkout {
             CheckoutEvent::Orders(event) => self.on_order(cause.aggregate_id.parse()?, event),
         })
     }
+
+    fn merges_for(command: &OrdersCommand) -> Option<Uuid> {
+        match command {
+            OrdersCommand::Order(order_id, _) => Some(order_id.0),
+            OrdersCommand::Cart(..) => None,
+        }
+    }
+
+    /// The stock answers for each line, and mostly for all of them in one batch.
+    fn merge(earlier: &mut OrdersCommand, later: &OrdersCommand) -> bool {
+        let (OrdersCommand::Order(_, earlier), OrdersCommand::Order(_, later)) = (earlier, later) else {
+            return false;
+        };
+        match (earlier, later) {
+            (
+                OrderCommand::RecordReserved { product_ids, now },
+                OrderCommand::RecordReserved { product_ids: more, now: then },
+            ) => {
+                product_ids.extend_from_slice(more);
+                *now = (*now).max(*then);
+                true
+            }
+            (
+                OrderCommand::RecordCommitted { product_ids },
+                OrderCommand::RecordCommitted { product_ids: more },
+            ) => {
+                product_ids.extend_from_slice(more);
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 type CheckoutReaction = Reaction<OrdersCommand, CheckoutJob>;
@@ -159,7 +191,7 @@ fn on_stock(cause: &Cause, product_id: ProductId, event: &StockItemEvent) -> Opt
     let now = cause.recorded_at;
     let (order_id, command) = match event {
         StockItemEvent::StockReserved { reservation, .. } => {
-            (*reservation, OrderCommand::RecordReserved { product_id, now })
+            (*reservation, OrderCommand::RecordReserved { product_ids: vec![product_id], now })
         }
         StockItemEvent::ReservationRejected { reservation, requested, available, revision } => {
             let (requested, available, revision) = (*requested, *available, *revision);
@@ -171,7 +203,7 @@ fn on_stock(cause: &Cause, product_id: ProductId, event: &StockItemEvent) -> Opt
             (*reservation, OrderCommand::RecordAdjusted { product_id, quantity, revision })
         }
         StockItemEvent::ReservationCommitted { reservation, .. } => {
-            (*reservation, OrderCommand::RecordCommitted { product_id })
+            (*reservation, OrderCommand::RecordCommitted { product_ids: vec![product_id] })
         }
         StockItemEvent::ReservationLost { reservation, .. } => {
             (*reservation, OrderCommand::RecordLost { product_id })

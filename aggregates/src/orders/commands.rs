@@ -24,8 +24,8 @@ pub enum OrderCommand {
     /// Change what is given. Empty notes clear them; lines replace the lines, a product that stays keeps the
     /// price it was ordered at.
     Edit { lines: Option<Vec<OrderLine>>, shipping_address: Option<String>, customer_notes: Option<String> },
-    /// The stock holds a line.
-    RecordReserved { product_id: ProductId, now: DateTime<Utc> },
+    /// The stock holds these lines.
+    RecordReserved { product_ids: Vec<ProductId>, now: DateTime<Utc> },
     /// The stock cannot hold a line.
     RecordRejected {
         product_id: ProductId,
@@ -36,8 +36,8 @@ pub enum OrderCommand {
     },
     /// The stock holds another quantity of a line.
     RecordAdjusted { product_id: ProductId, quantity: u32, revision: u32 },
-    /// The stock made a hold firm.
-    RecordCommitted { product_id: ProductId },
+    /// The stock made the holds of these lines firm.
+    RecordCommitted { product_ids: Vec<ProductId> },
     /// The stock lost a hold.
     RecordLost { product_id: ProductId },
     /// The stock gave a hold back.

@@ -64,12 +64,10 @@ impl Details {
             OrderCommand::Edit { lines, shipping_address, customer_notes } => {
                 self.edit(lines, shipping_address, customer_notes)
             }
-            OrderCommand::RecordReserved { product_id, now } => {
-                Ok(self.record_stock(product_id, OrderEvent::OrderLineReserved { product_id }, now))
-            }
+            OrderCommand::RecordReserved { product_ids, now } => Ok(self.record_reserved(&product_ids, now)),
             OrderCommand::RecordRejected { product_id, requested, available, revision: 0, now } => {
                 let event = OrderEvent::OrderLineRejected { product_id, requested, available };
-                Ok(self.record_stock(product_id, event, now))
+                Ok(self.record_rejected(product_id, event, now))
             }
             OrderCommand::RecordRejected { product_id, requested, available, revision, now: _ } => {
                 let event = OrderEvent::OrderEditLineRejected { revision, product_id, requested, available };
@@ -79,12 +77,8 @@ impl Details {
                 let event = OrderEvent::OrderEditLineReserved { revision, product_id };
                 Ok(self.record_edit_answer(product_id, quantity, revision, event))
             }
-            OrderCommand::RecordCommitted { product_id } => {
-                Ok(self.record_commitment(product_id, OrderEvent::OrderLineCommitted { product_id }))
-            }
-            OrderCommand::RecordLost { product_id } => {
-                Ok(self.record_commitment(product_id, OrderEvent::OrderLineLost { product_id }))
-            }
+            OrderCommand::RecordCommitted { product_ids } => Ok(self.record_committed(&product_ids)),
+            OrderCommand::RecordLost { product_id } => Ok(self.record_lost(product_id)),
             OrderCommand::RecordReleased { product_id } => {
                 let known = self.status == OrderStatus::Cancelling && self.releasing.contains(&product_id);
                 Ok(if known { self.back(OrderEvent::OrderLineReleased { product_id }) } else { Vec::new() })
@@ -152,19 +146,44 @@ impl Details {
 
     // Placing: rows 2 and 3.
 
-    fn record_stock(&self, product_id: ProductId, event: OrderEvent, now: DateTime<Utc>) -> Vec<OrderEvent> {
-        let asked = self.line(product_id).is_some_and(|line| line.stock == Stock::Asked);
-        if self.status != OrderStatus::Placed || !asked {
+    fn record_reserved(&self, product_ids: &[ProductId], now: DateTime<Utc>) -> Vec<OrderEvent> {
+        let news = self.waiting(product_ids, Stock::Asked);
+        if self.status != OrderStatus::Placed || news.is_empty() {
             return Vec::new();
         }
-        let next = self.after(&event);
-        let decision =
-            next.lines.iter().all(|line| line.stock != Stock::Asked).then(|| next.stock_decision(now));
+        let reserved = news.into_iter().map(|product_id| OrderEvent::OrderLineReserved { product_id });
+        let reserved: Vec<_> = reserved.collect();
+        match self.after_all(&reserved).stock_decision(now) {
+            // That all lines are held says it of each.
+            Some(payable @ OrderEvent::OrderAwaitingPayment { .. }) => vec![payable],
+            decision => reserved.into_iter().chain(decision).collect(),
+        }
+    }
+
+    fn record_rejected(
+        &self,
+        product_id: ProductId,
+        event: OrderEvent,
+        now: DateTime<Utc>,
+    ) -> Vec<OrderEvent> {
+        if self.status != OrderStatus::Placed || self.waiting(&[product_id], Stock::Asked).is_empty() {
+            return Vec::new();
+        }
+        let decision = self.after(&event).stock_decision(now);
         [event].into_iter().chain(decision).collect()
     }
 
+    /// Those of some products' lines of which this was the last that the stock said.
+    fn waiting(&self, product_ids: &[ProductId], stock: Stock) -> Vec<ProductId> {
+        let lines = self.lines.iter().filter(|line| line.stock == stock);
+        lines.map(|line| line.bought.product_id).filter(|id| product_ids.contains(id)).collect()
+    }
+
     /// Taken when all lines are answered, so that a refusal names every line that is short.
-    fn stock_decision(&self, now: DateTime<Utc>) -> OrderEvent {
+    fn stock_decision(&self, now: DateTime<Utc>) -> Option<OrderEvent> {
+        if self.lines.iter().any(|line| line.stock == Stock::Asked) {
+            return None;
+        }
         let rejected: Vec<_> = self
             .lines
             .iter()
@@ -178,13 +197,13 @@ impl Details {
             })
             .collect();
         let user_id = self.user_id;
-        if rejected.is_empty() {
+        Some(if rejected.is_empty() {
             let pay_by = now + TimeDelta::seconds(i64::from(self.pay_within_seconds));
             OrderEvent::OrderAwaitingPayment { user_id, total: self.total, pay_by }
         } else {
             let lines = lines::quantities(&self.bought());
             OrderEvent::OrderRejected { user_id, from_cart: self.from_cart, rejected, lines }
-        }
+        })
     }
 
     // Editing: row 4.
@@ -391,21 +410,39 @@ impl Details {
         [authorised].into_iter().chain(undone).chain([committing]).collect()
     }
 
-    fn record_commitment(&self, product_id: ProductId, event: OrderEvent) -> Vec<OrderEvent> {
-        let waiting = self.line(product_id).is_some_and(|line| line.stock == Stock::Held);
-        if self.status != OrderStatus::Committing || !waiting {
+    fn record_committed(&self, product_ids: &[ProductId]) -> Vec<OrderEvent> {
+        let news = self.waiting(product_ids, Stock::Held);
+        if self.status != OrderStatus::Committing || news.is_empty() {
             return Vec::new();
         }
-        let next = self.after(&event);
-        let decision = if next.lines.iter().any(|line| line.stock == Stock::Held) {
+        let committed = news.into_iter().map(|product_id| OrderEvent::OrderLineCommitted { product_id });
+        let committed: Vec<_> = committed.collect();
+        match self.after_all(&committed).commitment_decision() {
+            // That all holds are firm says it of each.
+            Some(confirmed @ OrderEvent::OrderConfirmed { .. }) => vec![confirmed],
+            decision => committed.into_iter().chain(decision).collect(),
+        }
+    }
+
+    fn record_lost(&self, product_id: ProductId) -> Vec<OrderEvent> {
+        if self.status != OrderStatus::Committing || self.waiting(&[product_id], Stock::Held).is_empty() {
+            return Vec::new();
+        }
+        let lost = OrderEvent::OrderLineLost { product_id };
+        let decision = self.after(&lost).commitment_decision();
+        [lost].into_iter().chain(decision).collect()
+    }
+
+    /// Taken when the fate of all holds is known.
+    fn commitment_decision(&self) -> Option<OrderEvent> {
+        if self.lines.iter().any(|line| line.stock == Stock::Held) {
             None
-        } else if next.lines.iter().any(|line| line.stock == Stock::Lost) {
-            Some(next.cancelling(CancelReason::StockLost))
+        } else if self.lines.iter().any(|line| line.stock == Stock::Lost) {
+            Some(self.cancelling(CancelReason::StockLost))
         } else {
-            let lines = next.bought();
+            let lines = self.bought();
             Some(OrderEvent::OrderConfirmed { user_id: self.user_id, lines, total: self.total })
-        };
-        [event].into_iter().chain(decision).collect()
+        }
     }
 
     fn record_capture_failed(&self) -> Vec<OrderEvent> {

@@ -104,11 +104,11 @@ pub enum OrderEvent {
         from_cart: bool,
         pay_within_seconds: u32,
     },
-    /// The stock holds a line.
+    /// The stock holds a line, and others are not answered yet or rejected.
     OrderLineReserved { product_id: ProductId },
     /// The stock cannot hold a line.
     OrderLineRejected { product_id: ProductId, requested: u32, available: u32 },
-    /// All lines are held; the order is to be paid by then.
+    /// The stock holds all lines; the order is to be paid by then.
     OrderAwaitingPayment { user_id: UserId, total: Money, pay_by: DateTime<Utc> },
     /// The stock did not suffice for `rejected`; whatever is held of `lines` is to be released.
     OrderRejected { user_id: UserId, from_cart: bool, rejected: Vec<RejectedLine>, lines: Vec<LineQuantity> },
@@ -149,7 +149,7 @@ pub enum OrderEvent {
     OrderPaymentAuthorised { attempt: u32, amount: Money, payment_status: PaymentStatus },
     /// The holds of the lines are to be made firm.
     OrderCommitting { user_id: UserId, lines: Vec<LineQuantity> },
-    /// The hold of a line is firm.
+    /// The hold of a line is firm, and others are not yet or lost.
     OrderLineCommitted { product_id: ProductId },
     /// The hold of a line is lost.
     OrderLineLost { product_id: ProductId },

@@ -198,8 +198,15 @@ impl Order {
 impl Details {
     /// The order as it is after an event.
     pub(super) fn after(&self, event: &OrderEvent) -> Self {
+        self.after_all(std::slice::from_ref(event))
+    }
+
+    /// The order as it is after some events.
+    pub(super) fn after_all(&self, events: &[OrderEvent]) -> Self {
         let mut next = self.clone();
-        next.evolve(event.clone());
+        for event in events {
+            next.evolve(event.clone());
+        }
         next
     }
 
@@ -213,6 +220,7 @@ impl Details {
             OrderEvent::OrderAwaitingPayment { pay_by, .. } => {
                 self.status = OrderStatus::AwaitingPayment;
                 self.pay_by = Some(pay_by);
+                self.answer_all(Stock::Held);
             }
             OrderEvent::OrderRejected { .. } => self.status = OrderStatus::Rejected,
             OrderEvent::OrderAddressEdited { user_id: _, shipping_address, customer_notes } => {
@@ -258,7 +266,10 @@ impl Details {
             OrderEvent::OrderCommitting { .. } => self.status = OrderStatus::Committing,
             OrderEvent::OrderLineCommitted { product_id } => self.answer(product_id, Stock::Committed),
             OrderEvent::OrderLineLost { product_id } => self.answer(product_id, Stock::Lost),
-            OrderEvent::OrderConfirmed { .. } => self.status = OrderStatus::Confirmed,
+            OrderEvent::OrderConfirmed { .. } => {
+                self.status = OrderStatus::Confirmed;
+                self.answer_all(Stock::Committed);
+            }
             OrderEvent::OrderPaymentCaptured { amount, payment_status } => {
                 self.captured = Some(amount);
                 self.payment_status = payment_status;
@@ -306,6 +317,12 @@ impl Details {
 
     fn answer(&mut self, product_id: ProductId, stock: Stock) {
         if let Some(line) = self.lines.iter_mut().find(|line| line.bought.product_id == product_id) {
+            line.stock = stock;
+        }
+    }
+
+    fn answer_all(&mut self, stock: Stock) {
+        for line in &mut self.lines {
             line.stock = stock;
         }
     }

@@ -1,5 +1,6 @@
 //! A process manager as a subscriber: events in, commands with derived ids and timers out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -39,6 +40,11 @@ impl Origin {
             correlation_id: delivered.metadata.correlation_id,
             traceparent: delivered.metadata.traceparent.clone(),
         }
+    }
+
+    /// Makes this the origin of a command that another one was merged into.
+    fn join(&mut self, other: &Self) {
+        self.command_id = Uuid::new_v5(&self.command_id, other.command_id.as_bytes());
     }
 }
 
@@ -150,19 +156,26 @@ where
     /// Gives the commands of a batch side by side. They enter the queues of their aggregates in the order of
     /// the events, and the bus keeps that order for each aggregate.
     async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
-        let mut given = FuturesUnordered::new();
+        let mut commands: Vec<(P::Command, Origin)> = Vec::new();
+        let mut latest: HashMap<Uuid, usize> = HashMap::new();
         let mut changes = TimerChanges::default();
         for delivered in batch {
             for reaction in self.reactions(delivered)? {
                 match reaction {
                     Reaction::Command { step, target } => {
                         let origin = Origin::of::<P>(delivered, &step);
-                        let mut command = (self.dispatch)(target, origin);
-                        // The first poll puts the command into its queue, so that order is kept from here on.
-                        match futures::poll!(&mut command) {
-                            Poll::Ready(done) => done?,
-                            Poll::Pending => given.push(command),
+                        if let Some(aggregate) = P::merges_for(&target) {
+                            // With the last one only, so that none overtakes another.
+                            let earlier = latest.get(&aggregate).and_then(|index| commands.get_mut(*index));
+                            if let Some((earlier, origins)) = earlier
+                                && P::merge(earlier, &target)
+                            {
+                                origins.join(&origin);
+                                continue;
+                            }
+                            latest.insert(aggregate, commands.len());
                         }
+                        commands.push((target, origin));
                     }
                     Reaction::Schedule { id, due_at, job } => {
                         let command = serde_json::to_value(job).map_err(|error| {
@@ -172,6 +185,15 @@ where
                     }
                     Reaction::Unschedule { id } => changes.clear(id),
                 }
+            }
+        }
+        let mut given = FuturesUnordered::new();
+        for (target, origin) in commands {
+            let mut command = (self.dispatch)(target, origin);
+            // The first poll puts the command into its queue, so that order is kept from here on.
+            match futures::poll!(&mut command) {
+                Poll::Ready(done) => done?,
+                Poll::Pending => given.push(command),
             }
         }
         while let Some(done) = given.next().await {

@@ -121,7 +121,7 @@ impl Shop {
     fn order_command(&self, random: &mut StdRng, product_id: ProductId, number: u32) -> OrderCommand {
         let now = chrono::Utc::now();
         match random.random_range(0..13) {
-            0 | 1 => OrderCommand::RecordReserved { product_id, now },
+            0 | 1 => OrderCommand::RecordReserved { product_ids: vec![product_id], now },
             2 => OrderCommand::Edit {
                 lines: None,
                 shipping_address: Some(format!("{number} Some Street")),
@@ -134,7 +134,7 @@ impl Shop {
             },
             4 => OrderCommand::RecordAdjusted { product_id, quantity: number, revision: 1 },
             5 => OrderCommand::RecordPaymentAuthorised { attempt: 1, amount: usd(1_000) },
-            6 | 7 => OrderCommand::RecordCommitted { product_id },
+            6 | 7 => OrderCommand::RecordCommitted { product_ids: vec![product_id] },
             8 => OrderCommand::RecordPaymentCaptured { amount: usd(1_000) },
             9 => OrderCommand::Ship { lines: vec![] },
             10 => OrderCommand::Deliver,
