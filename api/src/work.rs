@@ -178,6 +178,7 @@ impl Reading<'_> {
             broker: self.sources.broker.clone(),
             reader: projections::event::reader(),
             pace: Subscription::PACE,
+            pace_per_event: Duration::ZERO,
         }
     }
 }

@@ -32,7 +32,7 @@ const UNACKNOWLEDGED_EVENTS: i64 = 20_000;
 const PACE: Duration = Duration::from_millis(25);
 /// The same for the embedded broker, whose requests cost this process more than their records, and which nobody who
 /// is in a hurry reads: the readers of this process know already.
-const EMBEDDED_PACE: Duration = Duration::from_millis(100);
+const EMBEDDED_PACE: Duration = Duration::from_millis(200);
 /// How often progress is stored while it moves.
 const STORED_EVERY: Duration = Duration::from_millis(100);
 /// How long the relay waits to be told that the log has grown before it looks for itself. Whoever tells it looks each

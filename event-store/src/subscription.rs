@@ -249,11 +249,16 @@ pub struct Subscription {
     /// How soon after one batch the next may begin. A single event is applied at once; under load events come
     /// together, because a transaction for each would cost more than the events themselves.
     pub pace: Duration,
+    /// How much later for each event of the batch, up to [`Subscription::LONGEST_GATHERING`]: what is written for
+    /// an aggregate is written once for all of its events that came together.
+    pub pace_per_event: Duration,
 }
 
 impl Subscription {
     /// The pace of what somebody waits for.
     pub const PACE: Duration = Duration::from_millis(4);
+    /// How long events gather at most because the last batch had many.
+    pub const LONGEST_GATHERING: Duration = Duration::from_millis(20);
 
     /// Follows the sources until `stop`.
     pub async fn run(self, stop: CancellationToken) {
@@ -322,13 +327,13 @@ impl Subscription {
         let mut applier = Applier::start(self, stop).await?;
         let mut incoming: Vec<(usize, Incoming)> = Vec::with_capacity(BATCH_EVENTS);
         let mut worked_at: Option<Instant> = None;
-        let mut took = Duration::ZERO;
+        let mut pause = Duration::ZERO;
         loop {
             let begun = Instant::now();
-            let mut worked = false;
+            let mut worked = 0;
             for (index, cursor) in cursors.iter_mut().enumerate() {
                 while let Some(batch) = cursor.take().await? {
-                    worked |= !batch.events.is_empty();
+                    worked += batch.events.len();
                     let is_full = batch.events.len() >= BATCH_EVENTS;
                     if !applier.apply(self, cursor, batch).await? {
                         return Ok(());
@@ -341,13 +346,13 @@ impl Subscription {
                 let records =
                     incoming.extract_if(.., |(source, _)| *source == index).map(|(_, record)| record);
                 let batch = cursor.accept(self, records).await?;
-                worked |= !batch.events.is_empty();
+                worked += batch.events.len();
                 if !applier.apply(self, cursor, batch).await? {
                     return Ok(());
                 }
                 while cursor.should_look() && !stop.is_cancelled() {
                     let batch = cursor.look(self).await?;
-                    worked |= !batch.events.is_empty();
+                    worked += batch.events.len();
                     if !applier.apply(self, cursor, batch).await? {
                         return Ok(());
                     }
@@ -360,19 +365,25 @@ impl Subscription {
                     return Ok(());
                 }
             }
-            if worked {
+            if worked > 0 {
                 worked_at = Some(begun);
-                took = begun.elapsed();
+                pause = self.pause(worked, begun.elapsed());
             }
             if stop.is_cancelled() {
                 return Ok(());
             }
             wait(&mut inbox, &mut incoming, &mut cursors, stop).await;
             if let Some(at) = worked_at {
-                let rested = at + self.pace.max(took + (took / 2).min(LONGEST_REST));
-                collect(&mut inbox, &mut incoming, rested, stop).await;
+                collect(&mut inbox, &mut incoming, at + pause, stop).await;
             }
         }
+    }
+
+    /// How long after the beginning of a batch of so many events, which took so long, the next may begin.
+    fn pause(&self, events: usize, took: Duration) -> Duration {
+        let gathering = self.pace_per_event.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX));
+        let gathering = gathering.min(Self::LONGEST_GATHERING.saturating_sub(self.pace));
+        (self.pace + gathering).max(took + (took / 2).min(LONGEST_REST))
     }
 }
 

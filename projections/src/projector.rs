@@ -24,6 +24,9 @@ use crate::rebuild;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How long the projector waits before it tries again after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How much later the next batch begins for each event of the last. Under load most rows change several times within
+/// some milliseconds, and are written once.
+const PACE_PER_EVENT: Duration = Duration::from_micros(250);
 
 /// The logs read models are made of, by the names of their services, and the way to hear of new events.
 #[derive(Clone)]
@@ -182,7 +185,8 @@ pub(crate) fn subscription<M: ReadModel>(
         subscriber: Arc::new(Projector::<M>::new(home, generation, sources)),
         broker: sources.broker.clone(),
         reader: reader(),
-        pace: Subscription::PACE,
+        pace: M::PACE,
+        pace_per_event: PACE_PER_EVENT,
     })
 }
 

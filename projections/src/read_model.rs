@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_store::connections::Connections;
 use event_store::event::partition_of;
-use event_store::subscription::{ApplyError, RowChanges};
+use event_store::subscription::{ApplyError, RowChanges, Subscription};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, PgExecutor};
@@ -56,6 +57,8 @@ pub trait ReadModel: Send + Sync + 'static {
     /// Whether each row is made of the events of one aggregate, the one whose id is its key. Such rows are written
     /// without locks, and those written last need not be read.
     const OF_ONE_STREAM: bool = true;
+    /// How soon after one batch of events the next is written.
+    const PACE: Duration = Subscription::PACE;
     /// Secondary indexes: what follows `create index … on table`, such as `(user_id, created_at desc)`.
     const INDEXES: &'static [&'static str] = &[];
 

@@ -132,6 +132,7 @@ pub(crate) fn subscription(log: &Log, broker: Option<Broker>) -> Subscription {
         broker,
         reader: reader(),
         pace: Subscription::PACE,
+        pace_per_event: Duration::ZERO,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Messages to users and what became of them: one row for each.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use event_store::Result;
 use event_store::subscription::ApplyError;
@@ -79,6 +81,8 @@ impl ReadModel for MessageLog {
         created_at timestamptz not null,
         sent_at timestamptz,
         version bigint not null";
+    // Nobody waits for it, and most messages are sent within this time.
+    const PACE: Duration = Duration::from_millis(100);
     const INDEXES: &'static [&'static str] = &["(user_id, created_at, id)", "(created_at, id)"];
 
     type Row = MessageRow;

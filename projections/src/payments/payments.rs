@@ -110,8 +110,10 @@ impl ReadModel for Payments {
         refunds json not null,
         created_at timestamptz not null,
         version bigint not null";
+    // Listed is what somebody has tried to pay. The number of the attempt tells it as the status does, and seldom
+    // changes: an update that changes nothing an index knows of needs no new entry in any.
     const INDEXES: &'static [&'static str] =
-        &["(user_id, created_at, id) where status <> 'open'", "(created_at, id) where status <> 'open'"];
+        &["(user_id, created_at, id) where attempt > 0", "(created_at, id) where attempt > 0"];
 
     type Row = PaymentRow;
 
@@ -221,7 +223,7 @@ pub async fn list_payments(
 ) -> Result<Page<PaymentRow, TimeCursor>> {
     let statement = live
         .select(
-            "where t.status <> 'open' and ($1::uuid is null or t.user_id = $1) \
+            "where t.attempt > 0 and ($1::uuid is null or t.user_id = $1) \
              and ($2::timestamptz is null or (t.created_at, t.id) < ($2, $3::uuid)) \
              order by t.created_at desc, t.id desc limit $4",
         )
