@@ -148,7 +148,8 @@ impl Mart {
     fn check_out_stock(&mut self, places: Range<usize>) {
         let mut commands: Vec<OrdersCommand> = Vec::new();
         for (product_id, event) in &self.inventory[places] {
-            let (event, cause) = (CheckoutEvent::Inventory(event.clone()), cause(StockItemId::main(*product_id)));
+            let (event, cause) =
+                (CheckoutEvent::Inventory(event.clone()), cause(StockItemId::main(*product_id)));
             for reaction in Checkout::default().react(&cause, &event).expect("an id") {
                 let Reaction::Command { target, .. } = reaction else { continue };
                 if !commands.last_mut().is_some_and(|earlier| Checkout::merge(earlier, &target)) {

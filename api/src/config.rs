@@ -327,7 +327,7 @@ pub struct OutwardOptions {
     #[arg(long, env = "MART_GATEWAY_KEY", value_name = "KEY", hide_env_values = true)]
     pub gateway_key: Option<SecretString>,
 
-    /// Server for mail, such as smtps://user:password@mail.example.org [default: into files in the data folder]
+    /// Server for mail, such as smtps://user:password@mail.example.org [default: into mailboxes in the data folder]
     #[arg(long, env = "MART_SMTP_URL", value_name = "URL", hide_env_values = true)]
     pub smtp_url: Option<SecretString>,
 

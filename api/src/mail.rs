@@ -1,7 +1,7 @@
-//! Messages on their way to people: mail over SMTP, or into files where there is no server. What goes wrong is
+//! Messages on their way to people: mail over SMTP, or into mailboxes on disk where there is no server. What goes wrong is
 //! told as a class only, as what a mail server says may name the person.
 
-mod files;
+mod mailbox;
 mod smtp;
 
 use std::fmt;
@@ -18,7 +18,7 @@ use aggregates::notifications::{Channel, DeliveryError};
 
 use crate::config::OutwardOptions;
 
-pub use files::FileMessenger;
+pub use mailbox::MailboxMessenger;
 pub use smtp::SmtpMessenger;
 
 /// The folder of mail within that of the data.
@@ -79,10 +79,10 @@ pub fn messenger(options: &OutwardOptions, data_dir: &Path) -> Result<Arc<dyn Me
     let sender = Sender::new(&options.mail_from)?;
     let mail: Arc<dyn Messenger> = match &options.smtp_url {
         Some(url) => Arc::new(SmtpMessenger::new(url, sender.clone())?),
-        None => Arc::new(FileMessenger::new(data_dir.join(MAIL_FOLDER), sender.clone())),
+        None => Arc::new(MailboxMessenger::new(data_dir.join(MAIL_FOLDER), sender.clone())),
     };
     // There is no gateway for text messages: whoever runs the mart takes them from the folder.
-    let texts = Arc::new(FileMessenger::new(data_dir.join(SMS_FOLDER), sender));
+    let texts = Arc::new(MailboxMessenger::new(data_dir.join(SMS_FOLDER), sender));
     Ok(Arc::new(ByChannel { mail, texts }))
 }
 
