@@ -1,32 +1,37 @@
 //! Durable work that is due at a time: an order's expiry, a call of the payment gateway, a mail to send.
 //!
-//! Timers are set and cleared in the transaction that moves a process manager's checkpoint. A worker takes
-//! what is due under a lease and renews it while it works, so that a crash delays a piece of work by seconds, however
-//! long it may take, and never loses it; it must therefore be harmless to do it twice, which derived keys see to. All
-//! times are the database's.
+//! Timers are set and cleared in the transaction that moves a process manager's checkpoint; what is due at once goes
+//! to a worker of the same process before that. A worker takes what is due under a lease and renews it while it works,
+//! so that a crash delays a piece of work by seconds, however long it may take, and never loses it; it must therefore
+//! be harmless to do it twice, which derived keys see to. All times are the database's.
 
 mod handing;
+mod holding;
+mod rows;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::checkpoints::Statement;
-use crate::connections::Connections;
 use crate::log::Log;
 use crate::signal::TIMER_CHANNEL;
 use crate::{Result, crash_point};
 
 use handing::Handed;
-pub(crate) use handing::{Handover, Workers};
+pub(crate) use handing::Workers;
+use holding::Hold;
+pub(crate) use holding::InHand;
+use holding::PuttingOff;
+use rows::{PUT, delete, give_back, is_to_be_told, next, postpone, put, put_off, renew, take};
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -42,6 +47,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const RESTED: Duration = Duration::from_millis(10);
 /// How long finished work may wait for more that is deleted with it.
 const DELETED_WITHIN: Duration = Duration::from_millis(25);
+/// The pause before it is asked again whether a row is written.
+const WRITTEN_SOON: Duration = Duration::from_millis(2);
 /// How long a worker that stops waits for what is on its way to it.
 const HANDED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -67,8 +74,8 @@ pub struct Due {
     pub command: serde_json::Value,
     /// How often it has been tried, this time included.
     pub attempts: i32,
-    /// The database's time when it was taken.
-    pub now: DateTime<Utc>,
+    /// The database's time when it was taken; none for what is due at once and was not written yet.
+    pub now: Option<DateTime<Utc>>,
 }
 
 /// What became of a piece of work.
@@ -112,10 +119,19 @@ impl TimerChanges {
 }
 
 /// A piece of work under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 struct Held {
-    lease: Lease,
+    id: Uuid,
+    hold: Hold,
+    /// What it is, where it may have no row.
+    timer: Option<Arc<Timer>>,
     since: Instant,
+}
+
+impl Held {
+    fn lease(&self) -> Option<Lease> {
+        Some(Lease { id: self.id, until: self.hold.lease()? })
+    }
 }
 
 /// A piece of work under lease. A timer that is due at another time by now was set anew meanwhile, or taken
@@ -143,43 +159,12 @@ pub async fn set(transaction: &mut PgConnection, timers: &[Timer]) -> Result<()>
     if timers.is_empty() {
         return Ok(());
     }
-    let taken = vec![false; timers.len()];
-    put(sqlx::query(PUT), timers, &taken).execute(&mut *transaction).await?;
-    if is_to_be_told(timers, &taken) {
+    let (timers, taken): (Vec<&Timer>, Vec<bool>) = timers.iter().map(|timer| (timer, false)).unzip();
+    put(sqlx::query(PUT), &timers, &taken).execute(&mut *transaction).await?;
+    if is_to_be_told(&timers, &taken) {
         sqlx::query("select pg_notify($1, '')").bind(TIMER_CHANNEL).execute(transaction).await?;
     }
     Ok(())
-}
-
-/// Sets the timers of its first parameters, those that were `taken` under a lease of as many seconds as the last of
-/// them says.
-const PUT: &str = "insert into event_store.timers (id, queue, due_at, command, attempts) \
-     select distinct on (id) id, queue, \
-            case when taken then clock_timestamp() + make_interval(secs => $6) \
-                 else coalesce(due_at, clock_timestamp()) end, command::json, taken::integer \
-     from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[]) \
-          as t(id, queue, due_at, command, taken) \
-     on conflict (id) do update set due_at = excluded.due_at, command = excluded.command, \
-                                    attempts = excluded.attempts \
-     returning id, due_at";
-
-fn put<'q>(statement: Statement<'q>, timers: &[Timer], taken: &[bool]) -> Statement<'q> {
-    let ids: Vec<Uuid> = timers.iter().map(|timer| timer.id).collect();
-    let queues: Vec<String> = timers.iter().map(|timer| timer.queue.clone()).collect();
-    let due: Vec<Option<DateTime<Utc>>> = timers.iter().map(|timer| timer.due_at).collect();
-    let commands: Vec<String> = timers.iter().map(|timer| timer.command.to_string()).collect();
-    statement
-        .bind(ids)
-        .bind(queues)
-        .bind(due)
-        .bind(commands)
-        .bind(taken.to_vec())
-        .bind(HELD_FOR.as_secs_f64())
-}
-
-/// Whether somebody must be told that there is work due at once.
-fn is_to_be_told(timers: &[Timer], taken: &[bool]) -> bool {
-    timers.iter().zip(taken).any(|(timer, taken)| timer.due_at.is_none() && !taken)
 }
 
 /// Clears timers; those that are not set are no error.
@@ -232,13 +217,13 @@ where
         } else if stop.is_cancelled()
             || *delete_at.get_or_insert(Instant::now() + DELETED_WITHIN) <= Instant::now()
         {
-            delete(&worker.log, &mut finished).await;
+            delete(worker.log.connections(), &mut finished).await;
             delete_at = None;
         }
         if worker.held.is_empty() {
             renew_at = Instant::now() + RENEWED_EVERY;
         } else if renew_at <= Instant::now() {
-            renew(&worker.log, queue, &mut worker.held).await;
+            worker.renew().await;
             renew_at = Instant::now() + RENEWED_EVERY;
         }
         let room = worker.room();
@@ -256,7 +241,7 @@ where
             leave(&worker.log, handed).await;
         }
         if stop.is_cancelled() && worker.running.is_empty() {
-            delete(&worker.log, &mut finished).await;
+            delete(worker.log.connections(), &mut finished).await;
             return;
         }
         let room = worker.room() > 0 && !stop.is_cancelled();
@@ -267,10 +252,10 @@ where
             Some(handed) = next_handed(&mut handed), if room => {
                 // What lay for long may be taken up by somebody else soon: it is looked for like all else.
                 if handed.is_stale() {
-                    give_back(&worker.log, &[handed.lease]).await;
+                    give_back(worker.log.connections(), &left([handed])).await;
                     look_at = Instant::now();
                 } else {
-                    worker.begin(handed.lease, handed.due);
+                    worker.begin_handed(handed);
                 }
             }
             changed = changes.changed(), if room => if changed.is_err() { return } else { look_at = Instant::now() },
@@ -301,9 +286,15 @@ where
         self.queue.concurrency - self.running.len()
     }
 
-    fn begin(&mut self, lease: Lease, due: Due) {
+    fn begin(&mut self, due: Due, hold: Hold, timer: Option<Arc<Timer>>) {
+        let id = due.id;
         let task = self.running.spawn(done(self.queue.name, (self.handle)(due)));
-        self.held.insert(task.id(), Held { lease, since: Instant::now() });
+        self.held.insert(task.id(), Held { id, hold, timer, since: Instant::now() });
+    }
+
+    fn begin_handed(&mut self, Handed { timer, hold, .. }: Handed) {
+        let due = Due { id: timer.id, command: timer.command.clone(), attempts: 1, now: None };
+        self.begin(due, hold, Some(timer));
     }
 
     /// Takes up what is due; gives when to look again.
@@ -323,7 +314,7 @@ where
             next(database, self.queue.name).await.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
         };
         for (lease, due) in due {
-            self.begin(lease, due);
+            self.begin(due, Hold::leased(lease.until), None);
         }
         pause
     }
@@ -336,18 +327,62 @@ where
     ) -> bool {
         let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
         // A piece of work that panicked is taken up again when its lease runs out.
-        let (Some(Held { lease, .. }), Ok((_, done))) = (self.held.remove(&task), ended) else {
+        let (Some(held), Ok((_, done))) = (self.held.remove(&task), ended) else {
             return false;
         };
         match done {
             Done::Finished => {
-                finished.push(lease);
+                finished.extend(held.hold.done().map(|until| Lease { id: held.id, until }));
                 return false;
             }
-            Done::Again(pause) => postpone(&self.log, lease, Some(pause), None).await,
-            Done::Failed(error) => postpone(&self.log, lease, None, Some(error)).await,
+            Done::Again(pause) => self.put_off(&held, Some(pause), None).await,
+            Done::Failed(error) => self.put_off(&held, None, Some(&error)).await,
         }
         true
+    }
+
+    /// Puts off a piece of work that is to be done again, by a pause, or longer each time.
+    async fn put_off(&self, held: &Held, pause: Option<Duration>, error: Option<&str>) {
+        let database = self.log.connections();
+        let put_off = loop {
+            match (held.hold.putting_off(), &held.timer) {
+                (PuttingOff::Leased(until), _) => {
+                    let lease = Lease { id: held.id, until };
+                    break postpone(database, lease, pause, error).await;
+                }
+                (PuttingOff::Unwritten, Some(timer)) => {
+                    break put_off(database, timer, pause, error).await;
+                }
+                (PuttingOff::Writing, _) => tokio::time::sleep(WRITTEN_SOON).await,
+                (PuttingOff::Unwritten, None) | (PuttingOff::Over, _) => return,
+            }
+        };
+        match put_off {
+            Ok(()) => held.hold.is_over(),
+            // One without a row gets it with the checkpoint behind its event.
+            Err(error) => tracing::debug!(%error, "a timer could not be postponed; its lease runs out"),
+        }
+    }
+
+    /// Renews the leases of what is under way and has not taken too long.
+    async fn renew(&self) {
+        let under_way = || self.held.values().filter(|held| held.since.elapsed() < self.queue.patience);
+        let leases: Vec<Lease> = under_way().filter_map(Held::lease).collect();
+        if leases.is_empty() {
+            return;
+        }
+        match renew(self.log.connections(), &leases).await {
+            Ok(renewed) => {
+                for held in under_way() {
+                    if let Some(until) = held.lease().and_then(|lease| renewed.get(&lease)) {
+                        held.hold.renewed(*until);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, queue = self.queue.name, "leases of timers could not be renewed");
+            }
+        }
     }
 }
 
@@ -361,154 +396,25 @@ async fn next_handed(handed: &mut Option<mpsc::Receiver<Handed>>) -> Option<Hand
 /// Leaves to others what was on its way to a worker that stops.
 async fn leave(log: &Log, mut handed: mpsc::Receiver<Handed>) {
     handed.close();
-    let mut left = Vec::new();
+    let mut unbegun = Vec::new();
     let collect = async {
         while let Some(handed) = handed.recv().await {
-            left.push(handed.lease);
+            unbegun.push(handed);
         }
     };
     // Who has a place and does not use it is about to end as well.
     let _ = tokio::time::timeout(HANDED_WITHIN, collect).await;
-    give_back(log, &left).await;
+    give_back(log.connections(), &left(unbegun)).await;
 }
 
-/// Leaves to others what was not begun.
-async fn give_back(log: &Log, left: &[Lease]) {
-    if left.is_empty() {
-        return;
-    }
-    let (ids, until): (Vec<Uuid>, Vec<DateTime<Utc>>) =
-        left.iter().map(|lease| (lease.id, lease.until)).unzip();
-    let given = sqlx::query(
-        "update event_store.timers t set due_at = clock_timestamp(), attempts = 0 \
-         from unnest($1::uuid[], $2::timestamptz[]) as h(id, until) where t.id = h.id and t.due_at = h.until",
-    )
-    .bind(ids)
-    .bind(until)
-    .execute(log.connections())
-    .await;
-    if let Err(error) = given {
-        tracing::debug!(%error, "timers could not be given back; their leases run out");
-    }
+/// Leaves what was not begun to whoever has time; gives the leases of what has a row already.
+fn left(unbegun: impl IntoIterator<Item = Handed>) -> Vec<Lease> {
+    let leave = |handed: Handed| Some(Lease { id: handed.timer.id, until: handed.hold.leave()? });
+    unbegun.into_iter().filter_map(leave).collect()
 }
 
 async fn done(queue: &str, work: impl Future<Output = Done>) -> Done {
     let done = work.await;
     crash_point!("timer-done", queue, Done::Failed("the work was done, and not marked".to_owned()));
     done
-}
-
-// Neither what is taken nor what is done is flushed: after a crash of the server it is done again, as it is after one
-// of the process. What is due is due at the time of the transaction: one that goes on while the statement runs ends no
-// walk through the index, and all that is due later would be looked at.
-async fn take(database: &Connections, queue: Queue, room: i64) -> Result<Vec<(Lease, Due)>> {
-    let rows = sqlx::query(
-        "update event_store.timers set due_at = clock_timestamp() + make_interval(secs => $3), attempts = attempts + 1 \
-         where id in (select id from event_store.timers where queue = $1 and due_at <= now() \
-                      order by due_at limit $2 for update skip locked) \
-         returning id, due_at, command, attempts, clock_timestamp() as now, \
-                   set_config('synchronous_commit', 'off', true)",
-    )
-    .bind(queue.name)
-    .bind(room)
-    .bind(HELD_FOR.as_secs_f64())
-    .fetch_all(database)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let lease = Lease { id: row.try_get("id")?, until: row.try_get("due_at")? };
-            let due = Due {
-                id: lease.id,
-                command: row.try_get("command")?,
-                attempts: row.try_get("attempts")?,
-                now: row.try_get("now")?,
-            };
-            Ok((lease, due))
-        })
-        .collect()
-}
-
-async fn next(database: &Connections, queue: &str) -> Result<Duration> {
-    let seconds: Option<f64> = sqlx::query_scalar(
-        "select extract(epoch from min(due_at) - clock_timestamp())::float8 from event_store.timers where queue = $1",
-    )
-    .bind(queue)
-    .fetch_one(database)
-    .await?;
-    Ok(seconds.map_or(LOOK_AGAIN, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
-}
-
-/// Renews the leases of what is under way and has not taken too long. What was set anew or taken up by somebody else
-/// is not touched.
-async fn renew(log: &Log, queue: Queue, held: &mut HashMap<Id, Held>) {
-    let leases = held.values().filter(|held| held.since.elapsed() < queue.patience).map(|held| held.lease);
-    let (ids, until): (Vec<Uuid>, Vec<DateTime<Utc>>) = leases.map(|lease| (lease.id, lease.until)).unzip();
-    let rows = sqlx::query(
-        "update event_store.timers t set due_at = clock_timestamp() + make_interval(secs => $3) \
-         from unnest($1::uuid[], $2::timestamptz[]) as h(id, until) \
-         where t.id = h.id and t.due_at = h.until returning t.id, h.until, t.due_at",
-    )
-    .bind(ids)
-    .bind(until)
-    .bind(HELD_FOR.as_secs_f64())
-    .fetch_all(log.connections())
-    .await;
-    let renewed = rows.and_then(|rows| {
-        let renewed = rows.iter().map(|row| {
-            let lease = Lease { id: row.try_get("id")?, until: row.try_get("until")? };
-            Ok((lease, row.try_get("due_at")?))
-        });
-        renewed.collect::<sqlx::Result<HashMap<Lease, DateTime<Utc>>>>()
-    });
-    match renewed {
-        Ok(renewed) => {
-            for held in held.values_mut() {
-                if let Some(until) = renewed.get(&held.lease) {
-                    held.lease.until = *until;
-                }
-            }
-        }
-        Err(error) => tracing::debug!(%error, queue = queue.name, "leases of timers could not be renewed"),
-    }
-}
-
-/// Puts off a piece of work that is to be done again, by a pause, or longer each time.
-async fn postpone(log: &Log, lease: Lease, pause: Option<Duration>, error: Option<String>) {
-    let postponed = sqlx::query(
-        "update event_store.timers set last_error = $2, due_at = clock_timestamp() + make_interval(secs => \
-         coalesce($3, least($4 * power(2, least(attempts, 16) - 1), $5))) \
-         where id = $1 and due_at = $6",
-    )
-    .bind(lease.id)
-    .bind(error)
-    .bind(pause.map(|pause| pause.as_secs_f64()))
-    .bind(FIRST_PAUSE.as_secs_f64())
-    .bind(LONGEST_PAUSE.as_secs_f64())
-    .bind(lease.until)
-    .execute(log.connections())
-    .await;
-    if let Err(error) = postponed {
-        tracing::debug!(%error, "a timer could not be postponed; its lease runs out");
-    }
-}
-
-/// Deletes what is done.
-async fn delete(log: &Log, finished: &mut Vec<Lease>) {
-    if finished.is_empty() {
-        return;
-    }
-    let (ids, leases): (Vec<Uuid>, Vec<DateTime<Utc>>) =
-        finished.iter().map(|lease| (lease.id, lease.until)).unzip();
-    let deleted = sqlx::query(
-        "delete from event_store.timers t using unnest($1::uuid[], $2::timestamptz[]) as f(id, until) \
-         where t.id = f.id and t.due_at = f.until returning set_config('synchronous_commit', 'off', true)",
-    )
-    .bind(ids)
-    .bind(leases)
-    .execute(log.connections())
-    .await;
-    match deleted {
-        Ok(_) => finished.clear(),
-        Err(error) => tracing::debug!(%error, "finished timers could not be deleted yet"),
-    }
 }

@@ -32,18 +32,21 @@ async fn expire(service: &OrdersService, due: Due) -> Done {
         Ok(job) => job,
         Err(error) => return Done::Failed(format!("an unreadable job: {error}")),
     };
+    // The time is the database's, by which the job became due, and not this machine's.
+    let Some(now) = due.now else {
+        return Done::Failed("an order does not expire at once".to_owned());
+    };
     let context = Context {
         key: Some(CommandKey {
             // Each try decides anew: an expiry that came too early must not stand for the one that is due.
-            command_id: Uuid::new_v5(&due.id, due.now.to_rfc3339().as_bytes()),
+            command_id: Uuid::new_v5(&due.id, now.to_rfc3339().as_bytes()),
             principal: Checkout::NAME.to_owned(),
             fingerprint: Vec::new(),
             derived: true,
         }),
         ..Context::default()
     };
-    // The time is the database's, by which the job became due, and not this machine's.
-    let command = OrderCommand::Expire { now: due.now };
+    let command = OrderCommand::Expire { now };
     match service.orders.execute(Target::Existing(order_id.to_string()), command, context).await {
         Ok(_) => Done::Finished,
         Err(ExecuteError::Refused(OrderError::NotDue)) => Done::Again(Duration::from_secs(1)),

@@ -263,7 +263,7 @@ mod tests {
         let job =
             SettlementJob::CallGateway { payment_id, order_id, call: GatewayCall::Authorise { attempt: 1 } };
         let command = serde_json::to_value(job).expect("json");
-        Due { id: Uuid::from_u128(id), command, attempts: 1, now: Utc::now() }
+        Due { id: Uuid::from_u128(id), command, attempts: 1, now: Some(Utc::now()) }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! One batch, one transaction: the effects and the checkpoints.
 
 use std::collections::HashSet;
+use std::slice;
 use std::time::Duration;
 
 use sqlx::{Connection, Postgres, Transaction};
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::cursor::{Batch, Cursor};
 use super::{ApplyError, Delivered, Effects, Subscription};
 use crate::checkpoints::{self, Moving, Step};
-use crate::timers::Handover;
+use crate::timers::{InHand, TimerChanges};
 use crate::{Error, Result, crash_point, parked, planted};
 
 /// When an event that cannot be applied is tried again, counted from the failure of its batch: many that fail
@@ -37,6 +38,8 @@ pub(super) struct Applier {
     stop: CancellationToken,
     /// The connection to the server's notifications in which all was written that is remembered.
     life: u64,
+    /// Work that was given to workers because of events whose checkpoints are not stored yet.
+    in_hand: InHand,
 }
 
 impl Applier {
@@ -51,7 +54,12 @@ impl Applier {
                 waiting.insert((source.to_owned(), aggregate_type, aggregate_id));
             }
         }
-        Ok(Self { waiting, stop: stop.clone(), life: subscription.home.signal().life() })
+        Ok(Self {
+            waiting,
+            stop: stop.clone(),
+            life: subscription.home.signal().life(),
+            in_hand: InHand::default(),
+        })
     }
 
     /// Applies a batch. Says whether this process goes on with it: it does not when it is to stop, or is no
@@ -94,7 +102,7 @@ impl Applier {
         let applied = if delayed {
             Err(ApplyError::Event(String::new()))
         } else {
-            whole(subscription, cursor, batch).await
+            self.transact(subscription, cursor, &batch.events, &batch.steps).await
         };
         match applied {
             Ok(Applied::Written) => {
@@ -112,19 +120,27 @@ impl Applier {
         }
     }
 
-    /// Stores checkpoints that moved past what was not wanted. Says whether this process is still the owner.
-    pub(super) async fn store(&self, subscription: &Subscription, cursor: &mut Cursor) -> Result<bool> {
+    /// Stores checkpoints that moved past what needed nothing written, with the work that is still in hand. Says
+    /// whether this process is still the owner.
+    pub(super) async fn store(&mut self, subscription: &Subscription, cursor: &mut Cursor) -> Result<bool> {
         let steps = cursor.unstored();
         if !steps.is_empty() {
             // Should another process have taken some of the partitions, the others move all the same: what was done
             // about their events is done.
             let name = &subscription.name;
             crash_point!("checkpoint-before-commit", name, Err(Error::ShuttingDown));
-            let mut connection = subscription.home.connections().take().await?;
-            if !checkpoints::step(&mut connection, name, &cursor.source, &steps).await? {
+            let is_owner = if self.in_hand.needs_rows() {
+                let moving = Moving { subscription: name, source: &cursor.source, steps: &steps };
+                self.change(subscription, &TimerChanges::default(), &moving).await?
+            } else {
+                let mut connection = subscription.home.connections().take().await?;
+                let is_owner = checkpoints::step(&mut connection, name, &cursor.source, &steps).await?;
+                connection.give_back();
+                is_owner
+            };
+            if !is_owner {
                 return Ok(false);
             }
-            connection.give_back();
             crash_point!("checkpoint-after-commit", name, Err(Error::ShuttingDown));
         }
         cursor.is_stored(&steps);
@@ -140,6 +156,10 @@ impl Applier {
         let failed_at = Instant::now();
         for event in &batch.events {
             if self.stop.is_cancelled() {
+                return Ok(false);
+            }
+            // An event that is parked moves the checkpoint, also past those whose work is in hand.
+            if self.in_hand.needs_rows() && !self.store(subscription, cursor).await? {
                 return Ok(false);
             }
             let step =
@@ -178,7 +198,7 @@ impl Applier {
 
         let mut attempts = 0;
         let error = loop {
-            match alone(subscription, cursor, event, step).await {
+            match self.transact(subscription, cursor, slice::from_ref(event), &[step]).await {
                 Ok(applied) => return Ok(applied),
                 Err(ApplyError::Engine(error)) => return Err(error),
                 Err(ApplyError::Event(_)) if planted!("defect-poison-swallowed") => {
@@ -212,6 +232,62 @@ impl Applier {
         parked::park(&mut transaction, &subscription.name, event, &error, attempts as i32 + 1).await?;
         move_on(transaction, subscription, cursor, step).await
     }
+
+    async fn transact(
+        &mut self,
+        subscription: &Subscription,
+        cursor: &Cursor,
+        events: &[Delivered],
+        steps: &[Step],
+    ) -> std::result::Result<Applied, ApplyError> {
+        let Subscription { name, home, subscriber, .. } = subscription;
+        let moving = Moving { subscription: name, source: &cursor.source, steps };
+        let applied = match subscriber.prepare(events).await? {
+            Effects::Timers(changes) if changes.is_empty() => return Ok(Applied::Nothing),
+            Effects::Timers(changes) => {
+                crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
+                if home.workers().hand(&changes, &mut self.in_hand) {
+                    crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
+                    return Ok(Applied::Nothing);
+                }
+                let is_owner = self.change(subscription, &changes, &moving).await;
+                if matches!(is_owner, Ok(true)) {
+                    crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
+                }
+                let applied =
+                    is_owner.map(|is_owner| if is_owner { Applied::Written } else { Applied::Over });
+                applied.map_err(ApplyError::from)
+            }
+            Effects::Changes(changes) if !planted!("defect-projector-checkpoint-apart") => {
+                crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
+                let written = moving.write(home.connections(), &changes).await;
+                if let Ok(Some(())) = written {
+                    crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
+                }
+                written
+                    .map(|done| done.map_or(Applied::Over, |()| Applied::Written))
+                    .map_err(ApplyError::from)
+            }
+            Effects::Rows | Effects::Changes(_) => in_transaction(subscription, cursor, events, steps).await,
+        };
+        match applied {
+            Ok(Applied::Written) => subscriber.committed(),
+            Ok(Applied::Nothing | Applied::Over) | Err(_) => subscriber.forget(),
+        }
+        applied
+    }
+
+    /// Writes timed work, also what is still in hand, with the checkpoints. Says whether this process is still the
+    /// owner.
+    async fn change(
+        &mut self,
+        subscription: &Subscription,
+        changes: &TimerChanges,
+        moving: &Moving<'_>,
+    ) -> sqlx::Result<bool> {
+        let home = &subscription.home;
+        home.workers().change(home.connections(), changes, &mut self.in_hand, moving).await
+    }
 }
 
 /// Moves the checkpoint past an event, with what was done about it.
@@ -230,63 +306,6 @@ async fn move_on(
 
 fn stream(event: &Delivered) -> Stream {
     (event.source.clone(), event.aggregate_type.clone(), event.aggregate_id.clone())
-}
-
-async fn whole(
-    subscription: &Subscription,
-    cursor: &Cursor,
-    batch: &Batch,
-) -> std::result::Result<Applied, ApplyError> {
-    transact(subscription, cursor, &batch.events, &batch.steps).await
-}
-
-async fn alone(
-    subscription: &Subscription,
-    cursor: &Cursor,
-    event: &Delivered,
-    step: Step,
-) -> std::result::Result<Applied, ApplyError> {
-    transact(subscription, cursor, std::slice::from_ref(event), &[step]).await
-}
-
-async fn transact(
-    subscription: &Subscription,
-    cursor: &Cursor,
-    events: &[Delivered],
-    steps: &[Step],
-) -> std::result::Result<Applied, ApplyError> {
-    let Subscription { name, home, subscriber, .. } = subscription;
-    let moving = Moving { subscription: name, source: &cursor.source, steps };
-    let applied = match subscriber.prepare(events).await? {
-        Effects::Timers(changes) if changes.is_empty() => return Ok(Applied::Nothing),
-        Effects::Timers(changes) => {
-            let set = at_once(name, home.workers().change(home.connections(), &changes, &moving)).await;
-            set.map(|handover| handover.map(Handover::pass_on).map_or(Applied::Over, |()| Applied::Written))
-        }
-        Effects::Changes(changes) if !planted!("defect-projector-checkpoint-apart") => {
-            let written = at_once(name, moving.write(home.connections(), &changes)).await;
-            written.map(|written| written.map_or(Applied::Over, |()| Applied::Written))
-        }
-        Effects::Rows | Effects::Changes(_) => in_transaction(subscription, cursor, events, steps).await,
-    };
-    match applied {
-        Ok(Applied::Written) => subscriber.committed(),
-        Ok(Applied::Nothing | Applied::Over) | Err(_) => subscriber.forget(),
-    }
-    applied
-}
-
-/// Runs the one statement that has the effects and moves the checkpoints; nothing when those were elsewhere.
-async fn at_once<T>(
-    name: &str,
-    statement: impl Future<Output = sqlx::Result<Option<T>>>,
-) -> std::result::Result<Option<T>, ApplyError> {
-    crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
-    let done = statement.await?;
-    if done.is_some() {
-        crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
-    }
-    Ok(done)
 }
 
 /// Has the subscriber write its rows, under its own locks, and moves the checkpoints.

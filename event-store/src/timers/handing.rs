@@ -1,5 +1,5 @@
-//! Work that is due at once goes straight to the worker of the process that sets it: it is set as taken, and handed
-//! over once that is committed. The database need not be asked for it, and is told only when it is done.
+//! Work that is due at once goes straight to the worker of the process that sets it, before anything of it is written;
+//! see `holding.rs` for what is written of it, and when.
 //!
 //! A worker has places for a few times of what it does at the same time; what finds none is set to be taken by whoever
 //! has time.
@@ -7,11 +7,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use chrono::{DateTime, Utc};
 use sqlx::Row;
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::{Due, HELD_FOR, Lease, PUT, Queue, Timer, TimerChanges, is_to_be_told, put};
+use super::holding::{Hold, InHand, Written};
+use super::rows::{PUT, delete, give_back, is_to_be_told, put};
+use super::{HELD_FOR, Queue, Timer, TimerChanges};
 use crate::checkpoints::Moving;
 use crate::connections::Connections;
 use crate::signal::TIMER_CHANNEL;
@@ -19,11 +23,11 @@ use crate::signal::TIMER_CHANNEL;
 /// How many rounds of what a worker does at the same time may be on their way to it.
 const ROUNDS: usize = 8;
 
-/// Work on its way to a worker, under lease already.
+/// Work on its way to a worker.
 #[derive(Debug)]
 pub(super) struct Handed {
-    pub(super) lease: Lease,
-    pub(super) due: Due,
+    pub(super) timer: Arc<Timer>,
+    pub(super) hold: Hold,
     at: Instant,
 }
 
@@ -40,21 +44,6 @@ pub(crate) struct Workers {
     queues: Arc<Mutex<HashMap<&'static str, mpsc::Sender<Handed>>>>,
 }
 
-/// What was set as taken, to be passed on once that is committed.
-#[must_use = "what is not passed on waits until its lease runs out"]
-pub(crate) struct Handover {
-    places: Vec<(OwnedPermit<Handed>, Handed)>,
-}
-
-impl Handover {
-    /// Gives the workers their work.
-    pub(crate) fn pass_on(self) {
-        for (place, handed) in self.places {
-            drop(place.send(handed));
-        }
-    }
-}
-
 impl Workers {
     /// Makes places for a queue's worker, in the stead of any before it.
     pub(super) fn join(&self, queue: Queue) -> mpsc::Receiver<Handed> {
@@ -65,8 +54,26 @@ impl Workers {
         receiver
     }
 
-    /// Sets and clears timers, together with the checkpoints; what the workers have places for is set as taken. Nothing
-    /// when the checkpoints were not where they were left.
+    /// Gives timed work to the workers, if all of it is due at once and they have places for it. Says whether it did;
+    /// until the checkpoints behind its events are stored, by [`Workers::change`], there is no trace of it.
+    pub(crate) fn hand(&self, changes: &TimerChanges, in_hand: &mut InHand) -> bool {
+        if !changes.clear.is_empty() {
+            return false;
+        }
+        let places: Option<Vec<OwnedPermit<Handed>>> =
+            changes.set.iter().map(|timer| self.place(timer)).collect();
+        let Some(places) = places else { return false };
+        in_hand.supersede(changes);
+        for (timer, place) in changes.set.iter().zip(places) {
+            let timer = Arc::new(timer.clone());
+            let hold = in_hand.add(Arc::clone(&timer));
+            drop(place.send(Handed { timer, hold, at: Instant::now() }));
+        }
+        true
+    }
+
+    /// Sets and clears timers together with the checkpoints, and writes what is still in hand. Says whether the
+    /// checkpoints were where they were left; if not, nothing is written.
     ///
     /// # Errors
     /// When the database is unreachable.
@@ -74,35 +81,41 @@ impl Workers {
         &self,
         connections: &Connections,
         changes: &TimerChanges,
+        in_hand: &mut InHand,
         moving: &Moving<'_>,
-    ) -> sqlx::Result<Option<Handover>> {
-        let places: Vec<Option<OwnedPermit<Handed>>> =
-            changes.set.iter().map(|timer| self.place(timer)).collect();
-        let taken: Vec<bool> = places.iter().map(Option::is_some).collect();
+    ) -> sqlx::Result<bool> {
+        in_hand.supersede(changes);
+        let writing = in_hand.begin_writing();
+        let unfinished = writing.0.iter().map(|writing| (&*writing.timer, writing.taken));
+        let (set, taken): (Vec<&Timer>, Vec<bool>) =
+            changes.set.iter().map(|timer| (timer, false)).chain(unfinished).unzip();
         let others =
             format!("put as ({PUT}), cleared as (delete from event_store.timers where id = any($7))");
-        let columns = "(select pg_notify($9, '') where $8), put.id, put.due_at, clock_timestamp() as now";
+        let columns = "(select pg_notify($9, '') where $8), put.id, put.due_at";
         let statement = Moving::statement(9, &others, columns, "(values (0)) as one left join put on true");
-        let changing = put(sqlx::query(&statement), &changes.set, &taken)
+        let changing = put(sqlx::query(&statement), &set, &taken)
             .bind(&changes.clear)
-            .bind(is_to_be_told(&changes.set, &taken))
+            .bind(is_to_be_told(&set, &taken))
             .bind(TIMER_CHANNEL);
         let Some(rows) = Moving::answer(moving.bind(changing).fetch_all(connections).await)? else {
-            return Ok(None);
+            return Ok(false);
         };
-        let mut leases = HashMap::with_capacity(rows.len());
+        let mut leases: HashMap<Uuid, DateTime<Utc>> = HashMap::with_capacity(rows.len());
         for row in rows {
             let (Some(id), Some(until)) = (row.try_get("id")?, row.try_get("due_at")?) else { continue };
-            let lease = Lease { id, until };
-            leases.insert(lease.id, (lease, row.try_get("now")?));
+            leases.insert(id, until);
         }
-        let at = Instant::now();
-        let handed = changes.set.iter().zip(places).filter_map(|(timer, place)| {
-            let (lease, now) = *leases.get(&timer.id)?;
-            let due = Due { id: timer.id, command: timer.command.clone(), attempts: 1, now };
-            Some((place?, Handed { lease, due, at }))
-        });
-        Ok(Some(Handover { places: handed.collect() }))
+        let (mut done, mut left) = (Vec::new(), Vec::new());
+        for writing in &writing.0 {
+            match leases.get(&writing.timer.id).map(|until| writing.written(*until)) {
+                Some(Written::Delete(lease)) => done.push(lease),
+                Some(Written::GiveBack(lease)) => left.push(lease),
+                Some(Written::Kept) | None => {}
+            }
+        }
+        delete(connections, &mut done).await;
+        give_back(connections, &left).await;
+        Ok(true)
     }
 
     /// A place at the worker for work that is due at once; none when it has none, or is not of this process.

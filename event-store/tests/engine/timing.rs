@@ -174,14 +174,19 @@ async fn due_at(log: &event_store::Log, name: &str) -> DateTime<Utc> {
         .expect("it is there")
 }
 
-/// Sets work that is due at once for each event.
-struct Chores;
+/// Sets work that is due at once for each event but one of a stream, which it refuses.
+struct Chores {
+    refused: Option<i64>,
+}
 
 #[async_trait]
 impl Reactor for Chores {
     async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
         let mut changes = TimerChanges::default();
         for event in batch {
+            if Some(event.sequence) == self.refused {
+                return Err(ApplyError::Event("refused".to_owned()));
+            }
             changes.set(Timer {
                 id: event.event_id(),
                 queue: "chores".to_owned(),
@@ -194,7 +199,16 @@ impl Reactor for Chores {
 }
 
 fn chores(log: &event_store::Log, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
-    let chores = Subscription { subscriber: Arc::new(Reacting(Chores)), ..subscription(log, None) };
+    chores_but(None, log, stop)
+}
+
+fn chores_but(
+    refused: Option<i64>,
+    log: &event_store::Log,
+    stop: &CancellationToken,
+) -> tokio::task::JoinHandle<()> {
+    let chores =
+        Subscription { subscriber: Arc::new(Reacting(Chores { refused })), ..subscription(log, None) };
     tokio::spawn(chores.run(stop.clone()))
 }
 
@@ -232,6 +246,110 @@ async fn work_that_is_due_at_once_is_handed_to_the_worker_of_the_same_process() 
     follower.await.expect("the subscription ends");
     worker.await.expect("the worker ends");
     assert_eq!(count(&log, "true").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_is_done_before_its_checkpoint_is_stored_has_no_row() {
+    let (_database, log) = log().await;
+    sqlx::raw_sql(
+        "create table written (id uuid); \
+         create function noted() returns trigger language plpgsql as \
+         $$ begin insert into written values (new.id); return new; end $$; \
+         create trigger noted before insert on event_store.timers for each row execute function noted()",
+    )
+    .execute(log.database())
+    .await
+    .expect("made");
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let queue = timers::Queue { name: "chores", concurrency: 4, patience: Duration::from_secs(60) };
+    let note = move |due: Due| {
+        let tell = tell.clone();
+        async move {
+            tell.send(due.id).expect("somebody listens");
+            Done::Finished
+        }
+    };
+    let worker = tokio::spawn(timers::work(log.clone(), queue, note, stop.clone()));
+    let follower = chores(&log, &stop);
+    let id = new_id();
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        deposit(&log, &id, 1).await;
+        ids.push(tokio::time::timeout(TAKEN_UP_WITHIN, told.recv()).await.expect("in time").expect("it runs"));
+    }
+    stop.cancel();
+    follower.await.expect("the subscription ends");
+    worker.await.expect("the worker ends");
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 20, "each is done once");
+    // A checkpoint may be stored at the very moment in which one is done.
+    let written: i64 =
+        sqlx::query_scalar("select count(*) from written").fetch_one(log.database()).await.expect("counted");
+    assert!(written < 10, "{written} of 20 had a row");
+    let stored: i64 = sqlx::query_scalar("select max(position) from event_store.checkpoints")
+        .fetch_one(log.database())
+        .await
+        .expect("read");
+    assert_eq!(stored, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_fails_before_it_has_a_row_is_tried_again() {
+    let (_database, log) = log().await;
+    let stop = CancellationToken::new();
+    let queue = timers::Queue { name: "chores", concurrency: 4, patience: Duration::from_secs(60) };
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let fail_first = move |due: Due| {
+        let tell = tell.clone();
+        async move {
+            let done = match due.attempts {
+                1 => Done::Failed("not yet".to_owned()),
+                2 => Done::Again(Duration::from_millis(10)),
+                _ => Done::Finished,
+            };
+            tell.send(due.attempts).expect("somebody listens");
+            done
+        }
+    };
+    let worker = tokio::spawn(timers::work(log.clone(), queue, fail_first, stop.clone()));
+    let follower = chores(&log, &stop);
+    deposit(&log, &new_id(), 1).await;
+    for attempt in 1..=3 {
+        let tried = tokio::time::timeout(TAKEN_UP_WITHIN, told.recv()).await.expect("in time");
+        assert_eq!(tried, Some(attempt));
+    }
+    stop.cancel();
+    follower.await.expect("the subscription ends");
+    worker.await.expect("the worker ends");
+    assert_eq!(count(&log, "true").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_in_hand_is_not_lost_when_a_later_event_of_its_batch_cannot_be_applied() {
+    let (_database, log) = log().await;
+    let (stop, stop_working) = (CancellationToken::new(), CancellationToken::new());
+    let queue = timers::Queue { name: "chores", concurrency: 4, patience: Duration::from_secs(60) };
+    let endless = |_: Due| std::future::pending();
+    let worker = tokio::spawn(timers::work(log.clone(), queue, endless, stop_working.clone()));
+    let id = new_id();
+    for _ in 0..3 {
+        deposit(&log, &id, 1).await;
+    }
+    let follower = chores_but(Some(3), &log, &stop);
+    let parked = async {
+        let parked = "select count(*) from event_store.parked";
+        while sqlx::query_scalar::<_, i64>(parked).fetch_one(log.database()).await.expect("counted") == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TAKEN_UP_WITHIN, parked).await.expect("it is parked");
+    // The checkpoint is behind all of them, so what is not done has a row.
+    assert_eq!(count(&log, "due_at > clock_timestamp()").await, 2);
+    stop.cancel();
+    follower.await.expect("the subscription ends");
+    worker.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
