@@ -81,8 +81,8 @@ pub trait ProcessManager {
 
     /// Lets an earlier command to the same aggregate say what a later one says as well, and tells whether it does.
     ///
-    /// Only for commands that add nothing to what the aggregate knows already: redelivered events may come in other
-    /// batches, and so in commands with other ids.
+    /// Only for commands that change nothing when they are given a second time, whatever their id: redelivered events
+    /// may come in other batches, and so in commands with other ids.
     fn merge(_earlier: &mut Self::Command, _later: &Self::Command) -> bool {
         false
     }

@@ -1,5 +1,5 @@
-//! Messages on their way to people: mail over SMTP, or into mailboxes on disk where there is no server. What goes wrong is
-//! told as a class only, as what a mail server says may name the person.
+//! Messages on their way to people: mail over SMTP, or into mailboxes on disk where there is no server. What goes
+//! wrong is told as a class only, as what a mail server says may name the person.
 
 mod mailbox;
 mod smtp;

@@ -203,7 +203,8 @@ pub enum Effects {
     Rows,
     /// These rows, which nobody but the owner of their partitions writes.
     Changes(RowChanges),
-    /// Timed work. Where there is none, nothing is lost with the checkpoint, and it is moved a moment later.
+    /// Timed work. Where there is none, or workers of this process have taken all of it, the checkpoint is moved a moment
+    /// later, together with what is not done by then.
     Timers(TimerChanges),
 }
 

@@ -1,7 +1,7 @@
 //! Durable work that is due at a time: an order's expiry, a call of the payment gateway, a mail to send.
 //!
-//! Timers are set and cleared in the transaction that moves a process manager's checkpoint; what is due at once goes
-//! to a worker of the same process before that. A worker takes what is due under a lease and renews it while it works,
+//! Timers are set and cleared in the transaction that moves a process manager's checkpoint; what is due at once and
+//! may be repeated goes to a worker of the same process before that. A worker takes what is due under a lease and renews it while it works,
 //! so that a crash delays a piece of work by seconds, however long it may take, and never loses it; it must therefore
 //! be harmless to do it twice, which derived keys see to. All times are the database's.
 
@@ -188,6 +188,9 @@ pub struct Queue {
     pub concurrency: usize,
     /// How long a piece may take: one that hangs is left to somebody else.
     pub patience: Duration,
+    /// Whether a piece may be done twice also where nothing crashed, as when partitions change hands. Then what is due
+    /// at once begins before anything of it is written.
+    pub repeatable: bool,
 }
 
 /// Does what is due in one queue until `stop`.
@@ -351,16 +354,19 @@ where
                     break postpone(database, lease, pause, error).await;
                 }
                 (PuttingOff::Unwritten, Some(timer)) => {
-                    break put_off(database, timer, pause, error).await;
+                    let put_off = put_off(database, timer, pause, error).await;
+                    // The subscription may have begun to write it meanwhile: then its row is the one to put off.
+                    if put_off.is_err() || held.hold.is_put_off() {
+                        break put_off;
+                    }
                 }
                 (PuttingOff::Writing, _) => tokio::time::sleep(WRITTEN_SOON).await,
                 (PuttingOff::Unwritten, None) | (PuttingOff::Over, _) => return,
             }
         };
-        match put_off {
-            Ok(()) => held.hold.is_over(),
+        if let Err(error) = put_off {
             // One without a row gets it with the checkpoint behind its event.
-            Err(error) => tracing::debug!(%error, "a timer could not be postponed; its lease runs out"),
+            tracing::debug!(%error, "a timer could not be postponed; its lease runs out");
         }
     }
 

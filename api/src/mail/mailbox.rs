@@ -4,11 +4,12 @@
 //! system a tenth of a millisecond and more.
 
 use std::collections::HashSet;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
@@ -26,8 +27,17 @@ const FILE_MODE: u32 = 0o600;
 /// How much of the end of a mailbox is searched for messages that others put there, or this process before it ended:
 /// one that comes again comes within seconds.
 const SEARCHED_BYTES: u64 = 4 * 1024 * 1024;
-/// After how many messages those before the last as many are forgotten.
+/// How many messages are remembered at least. At twice as many the older half is forgotten.
 const REMEMBERED: usize = 20_000;
+/// How often it is tried to lock a mailbox that somebody else has, and the pause between.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// What the first line of a message begins with.
+const FROM: &str = "From ";
+/// What headers and messages end with.
+const END: &[u8] = b"\n\n";
+/// The header that tells how many bytes follow behind the headers.
+const LENGTH: &str = "Content-Length: ";
 
 /// Puts messages into the mailbox of the day, which is made when the first one comes.
 #[derive(Debug, Clone)]
@@ -82,17 +92,24 @@ impl Messenger for MailboxMessenger {
     }
 }
 
-/// A message as it stands in a mailbox. A line that could be taken for the beginning of the next is quoted.
+/// A message as it stands in a mailbox, with the length of its body, by which one that was broken off is known. A line
+/// that could be taken for the beginning of the next message is quoted.
 fn entry(sender: &str, content: &str, now: DateTime<Utc>) -> String {
-    let mut entry = format!("From {sender} {}\n", now.format("%a %b %e %H:%M:%S %Y"));
-    for line in content.lines() {
-        if line.trim_start_matches('>').starts_with("From ") {
-            entry.push('>');
-        }
-        entry.push_str(line);
+    let mut entry = format!("{FROM}{sender} {}\n", now.format("%a %b %e %H:%M:%S %Y"));
+    let mut lines = content.lines();
+    for header in lines.by_ref().take_while(|line| !line.is_empty()) {
+        entry.push_str(header);
         entry.push('\n');
     }
-    entry.push('\n');
+    let mut body = String::new();
+    for line in lines {
+        if line.trim_start_matches('>').starts_with(FROM) {
+            body.push('>');
+        }
+        body.push_str(line);
+        body.push('\n');
+    }
+    entry.push_str(&format!("{LENGTH}{}\n\n{body}\n", body.len()));
     entry
 }
 
@@ -109,12 +126,16 @@ impl Mailboxes {
     /// again. Nothing is flushed: that would hold up the flushes of the log, for letters that nobody is sent. After a
     /// power cut the last may be missing.
     fn put(&mut self, id: Uuid, entry: &str, day: NaiveDate) -> io::Result<()> {
-        let mut mailbox = match self.open.take().filter(|open| open.day == day && open.is_there()) {
+        let mut mailbox = match self.open.take().filter(|open| open.day == day) {
             Some(open) => open,
             None => Mailbox::open(&self.folder, day)?,
         };
-        // Workers in other processes write into the same file.
-        mailbox.file.lock()?;
+        mailbox.lock()?;
+        if !mailbox.is_in_its_place() {
+            // Somebody emptied the folder, or replaced the file: what is written into this one nobody reads.
+            mailbox = Mailbox::open(&self.folder, day)?;
+            mailbox.lock()?;
+        }
         let written = mailbox.append(id, entry, &mut self.known);
         mailbox.file.unlock()?;
         written?;
@@ -147,15 +168,33 @@ impl Mailbox {
         Ok(Self { day, path, file, read_to: 0 })
     }
 
-    /// Whether its file is still in the folder: somebody may have emptied that.
-    fn is_there(&self) -> bool {
-        self.path.exists()
+    /// Keeps others out, as workers in other processes write into the same file.
+    fn lock(&self) -> io::Result<()> {
+        for _ in 0..LOCK_TRIES {
+            match self.file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::WouldBlock,
+            format!("somebody keeps {} locked", self.path.display()),
+        ))
+    }
+
+    /// Whether the file at its path is this one.
+    fn is_in_its_place(&self) -> bool {
+        let identity = |found: io::Result<Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
+        let known = identity(self.file.metadata());
+        known.is_some() && known == identity(std::fs::metadata(&self.path))
     }
 
     fn append(&mut self, id: Uuid, entry: &str, known: &mut Known) -> io::Result<()> {
-        let end = self.file.metadata()?.len();
+        let mut end = self.file.metadata()?.len();
         if end != self.read_to {
-            self.look(end, known)?;
+            end = self.look(end, known)?;
+            self.read_to = end;
         }
         if known.contains(id) {
             return Ok(());
@@ -169,21 +208,45 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Looks for the messages between what was seen last and the end, and mends one that was broken off.
-    fn look(&mut self, end: u64, known: &mut Known) -> io::Result<()> {
+    /// Looks for the messages between what was seen last and the end, and takes away one that was broken off: it comes
+    /// again. Gives the end.
+    fn look(&mut self, end: u64, known: &mut Known) -> io::Result<u64> {
         let from = if self.read_to > end { 0 } else { self.read_to };
-        self.file.seek(SeekFrom::Start(from.max(end.saturating_sub(SEARCHED_BYTES))))?;
+        let from = from.max(end.saturating_sub(SEARCHED_BYTES));
+        self.file.seek(SeekFrom::Start(from))?;
         let mut tail = Vec::new();
-        (&self.file).take(SEARCHED_BYTES).read_to_end(&mut tail)?;
-        for line in tail.split(|byte| *byte == b'\n') {
+        (&self.file).take(end - from).read_to_end(&mut tail)?;
+        let whole = whole(&tail);
+        for line in tail[..whole].split(|byte| *byte == b'\n') {
             if let Some(id) = id_in(line) {
                 known.insert(id);
             }
         }
-        if !tail.ends_with(b"\n\n") && end > 0 {
-            self.file.write_all(b"\n\n")?;
+        let end = from + whole as u64;
+        if whole < tail.len() {
+            self.file.set_len(end)?;
         }
-        Ok(())
+        Ok(end)
+    }
+}
+
+/// How much of the end of a mailbox is whole messages.
+fn whole(tail: &[u8]) -> usize {
+    let next = [END, FROM.as_bytes()].concat();
+    let last = tail.windows(next.len()).rposition(|window| window == next).map_or(0, |at| at + END.len());
+    let message = &tail[last..];
+    let headers = message.windows(END.len()).position(|window| window == END).unwrap_or(message.len());
+    let length = message[..headers]
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| str::from_utf8(line.strip_prefix(LENGTH.as_bytes())?).ok()?.parse::<usize>().ok());
+    match length {
+        // Behind the body is an empty line.
+        Some(length) if headers + END.len() + length < message.len() => {
+            last + headers + END.len() + length + 1
+        }
+        // Another program may have put it there.
+        None if message.ends_with(END) => tail.len(),
+        Some(_) | None => last,
     }
 }
 
@@ -272,19 +335,56 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mailbox_that_was_cut_off_or_taken_away_is_gone_on_with() {
+    async fn a_letter_that_was_cut_off_is_written_anew() {
+        let data = tempfile::tempdir().expect("there is room");
+        let messenger = MailboxMessenger::new(data.path().to_owned(), sender());
+        let letter =
+            |number| Message { body: "Hi ada,\n\nFirst this.\n\nFor that.".to_owned(), ..letter(number) };
+        for number in [1, 2] {
+            assert_eq!(messenger.send(&letter(number)).await, Ok(()));
+        }
+        let (path, text) = mailbox(data.path());
+        let second = text.rfind("\n\nFrom ").expect("there are two") + END.len();
+        for end in second..text.len() {
+            std::fs::write(&path, &text[..end]).expect("it can be cut");
+            let after = MailboxMessenger::new(data.path().to_owned(), sender());
+            for number in [2, 1] {
+                assert_eq!(after.send(&letter(number)).await, Ok(()));
+            }
+            let mended = mailbox(data.path()).1;
+            assert_eq!(ids(&mended), [1, 2].map(Uuid::from_u128), "cut at {end}");
+            assert_eq!(mended.len(), text.len(), "cut at {end}: {mended}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_that_was_taken_away_or_replaced_is_opened_anew() {
         let data = tempfile::tempdir().expect("there is room");
         let messenger = MailboxMessenger::new(data.path().to_owned(), sender());
         assert_eq!(messenger.send(&letter(1)).await, Ok(()));
-        let (path, whole) = mailbox(data.path());
-        std::fs::write(&path, &whole[..whole.len() - 10]).expect("it can be cut");
-        assert_eq!(messenger.send(&letter(2)).await, Ok(()));
-        let (_, text) = mailbox(data.path());
-        assert_eq!(text.matches("\n\nFrom mart@shop.example.org ").count(), 1, "{text}");
-
+        let (path, _) = mailbox(data.path());
         std::fs::remove_file(&path).expect("it can be removed");
+        assert_eq!(messenger.send(&letter(2)).await, Ok(()));
+        assert_eq!(ids(&mailbox(data.path()).1), [Uuid::from_u128(2)]);
+
+        let edited = data.path().join("edited");
+        std::fs::write(&edited, "").expect("it can be written");
+        std::fs::rename(&edited, &path).expect("it can be replaced");
         assert_eq!(messenger.send(&letter(3)).await, Ok(()));
         assert_eq!(ids(&mailbox(data.path()).1), [Uuid::from_u128(3)]);
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_that_somebody_keeps_can_be_tried_again() {
+        let data = tempfile::tempdir().expect("there is room");
+        let messenger = MailboxMessenger::new(data.path().to_owned(), sender());
+        assert_eq!(messenger.send(&letter(1)).await, Ok(()));
+        let (path, _) = mailbox(data.path());
+        let reader = File::open(path).expect("it can be opened");
+        reader.lock().expect("nobody else has it");
+        assert_eq!(messenger.send(&letter(2)).await, Err(DeliveryError::Unreachable));
+        reader.unlock().expect("it is given up");
+        assert_eq!(messenger.send(&letter(2)).await, Ok(()));
     }
 
     #[tokio::test]
@@ -296,7 +396,8 @@ mod tests {
         let (_, written) = mailbox(data.path());
         let (_, written) = written.split_once('\n').expect("it begins with a line of the mailbox");
         let expected = format!(
-            "To: +49 170 1234567\nMessage-ID: <{}@shop.example.org>\n\nHi ada,\nThankyou for your order.\n\n",
+            "To: +49 170 1234567\nMessage-ID: <{}@shop.example.org>\nContent-Length: 33\n\n\
+             Hi ada,\nThankyou for your order.\n\n",
             text.id
         );
         assert_eq!(written, expected);

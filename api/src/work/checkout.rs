@@ -16,7 +16,8 @@ use aggregates::process::ProcessManager;
 use crate::services::OrdersService;
 
 /// Orders that were not paid: a decision takes milliseconds.
-const QUEUE: Queue = Queue { name: Checkout::NAME, concurrency: 32, patience: Duration::from_secs(10) };
+const QUEUE: Queue =
+    Queue { name: Checkout::NAME, concurrency: 32, patience: Duration::from_secs(10), repeatable: false };
 
 pub(super) fn work(tasks: &mut JoinSet<()>, service: OrdersService, stop: CancellationToken) {
     let log = service.surroundings.log.clone();

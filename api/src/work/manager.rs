@@ -42,9 +42,40 @@ impl Origin {
         }
     }
 
-    /// Makes this the origin of a command that another one was merged into.
+    /// Makes this the origin of a command that another one was merged into. The event it was given for first remains
+    /// its cause.
     fn join(&mut self, other: &Self) {
         self.command_id = Uuid::new_v5(&self.command_id, other.command_id.as_bytes());
+    }
+}
+
+/// The commands of a batch, in the order of their events.
+struct Commands<P: ProcessManager> {
+    given: Vec<(P::Command, Origin)>,
+    /// The last one for each aggregate whose commands may be merged.
+    last: HashMap<Uuid, usize>,
+}
+
+impl<P: ProcessManager> Default for Commands<P> {
+    fn default() -> Self {
+        Self { given: Vec::new(), last: HashMap::new() }
+    }
+}
+
+impl<P: ProcessManager> Commands<P> {
+    fn add(&mut self, command: P::Command, origin: Origin) {
+        if let Some(aggregate) = P::merges_for(&command) {
+            // With the last one only, so that none overtakes another.
+            let earlier = self.last.get(&aggregate).and_then(|index| self.given.get_mut(*index));
+            if let Some((earlier, origins)) = earlier
+                && P::merge(earlier, &command)
+            {
+                origins.join(&origin);
+                return;
+            }
+            self.last.insert(aggregate, self.given.len());
+        }
+        self.given.push((command, origin));
     }
 }
 
@@ -156,26 +187,13 @@ where
     /// Gives the commands of a batch side by side. They enter the queues of their aggregates in the order of
     /// the events, and the bus keeps that order for each aggregate.
     async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
-        let mut commands: Vec<(P::Command, Origin)> = Vec::new();
-        let mut latest: HashMap<Uuid, usize> = HashMap::new();
+        let mut commands = Commands::<P>::default();
         let mut changes = TimerChanges::default();
         for delivered in batch {
             for reaction in self.reactions(delivered)? {
                 match reaction {
                     Reaction::Command { step, target } => {
-                        let origin = Origin::of::<P>(delivered, &step);
-                        if let Some(aggregate) = P::merges_for(&target) {
-                            // With the last one only, so that none overtakes another.
-                            let earlier = latest.get(&aggregate).and_then(|index| commands.get_mut(*index));
-                            if let Some((earlier, origins)) = earlier
-                                && P::merge(earlier, &target)
-                            {
-                                origins.join(&origin);
-                                continue;
-                            }
-                            latest.insert(aggregate, commands.len());
-                        }
-                        commands.push((target, origin));
+                        commands.add(target, Origin::of::<P>(delivered, &step));
                     }
                     Reaction::Schedule { id, due_at, job } => {
                         let command = serde_json::to_value(job).map_err(|error| {
@@ -188,7 +206,7 @@ where
             }
         }
         let mut given = FuturesUnordered::new();
-        for (target, origin) in commands {
+        for (target, origin) in commands.given {
             let mut command = (self.dispatch)(target, origin);
             // The first poll puts the command into its queue, so that order is kept from here on.
             match futures::poll!(&mut command) {
@@ -220,5 +238,67 @@ impl Reactor for Forgetting {
             }
         }
         Ok(TimerChanges::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use aggregates::identifiers::{OrderId, ProductId, UserId};
+    use aggregates::orders::checkout::Checkout;
+    use aggregates::orders::{OrderCommand, OrdersCommand};
+
+    use super::*;
+
+    fn origin(number: u128) -> Origin {
+        Origin {
+            command_id: Uuid::from_u128(number),
+            process: Checkout::NAME,
+            causation_id: Uuid::from_u128(number),
+            correlation_id: None,
+            traceparent: None,
+        }
+    }
+
+    fn reserved(order: u128, products: &[u128]) -> OrdersCommand {
+        let product_ids = products.iter().map(|product| ProductId(Uuid::from_u128(*product))).collect();
+        let command = OrderCommand::RecordReserved { product_ids, now: DateTime::UNIX_EPOCH };
+        OrdersCommand::Order(OrderId(Uuid::from_u128(order)), command)
+    }
+
+    fn cancel(order: u128) -> OrdersCommand {
+        OrdersCommand::Order(OrderId(Uuid::from_u128(order)), OrderCommand::Cancel { by_admin: false })
+    }
+
+    fn given(commands: &[OrdersCommand]) -> (Vec<OrdersCommand>, Vec<Uuid>) {
+        let mut all = Commands::<Checkout>::default();
+        for (number, command) in commands.iter().enumerate() {
+            all.add(command.clone(), origin(number as u128));
+        }
+        all.given.into_iter().map(|(command, origin)| (command, origin.command_id)).unzip()
+    }
+
+    #[test]
+    fn answers_of_the_stock_to_one_order_are_one_command() {
+        let (commands, ids) =
+            given(&[reserved(1, &[1]), reserved(2, &[1]), reserved(1, &[2]), reserved(1, &[3])]);
+        assert_eq!(commands, [reserved(1, &[1, 2, 3]), reserved(2, &[1])]);
+        let (_, again) = given(&[reserved(1, &[1]), reserved(2, &[1]), reserved(1, &[2]), reserved(1, &[3])]);
+        assert_eq!(ids, again, "the same events give the same ids");
+        assert_ne!(ids[0], Uuid::from_u128(0), "nor is it the id of one of them");
+    }
+
+    #[test]
+    fn no_answer_overtakes_another_command_to_its_order() {
+        let commands = [reserved(1, &[1]), cancel(1), reserved(1, &[2])];
+        assert_eq!(given(&commands).0, commands);
+    }
+
+    #[test]
+    fn commands_to_a_cart_are_given_one_by_one() {
+        let clear = OrdersCommand::Cart(UserId(Uuid::from_u128(1)), aggregates::carts::CartCommand::Clear);
+        let commands = [clear.clone(), clear];
+        assert_eq!(given(&commands).0, commands);
     }
 }

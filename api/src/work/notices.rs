@@ -20,7 +20,8 @@ use crate::mail::{Message, Messenger};
 use crate::services::NotificationsService;
 
 /// Messages: a slow mail server may take most of a minute.
-const QUEUE: Queue = Queue { name: Notices::NAME, concurrency: 32, patience: Duration::from_secs(60) };
+const QUEUE: Queue =
+    Queue { name: Notices::NAME, concurrency: 32, patience: Duration::from_secs(60), repeatable: false };
 
 pub(super) fn work(
     tasks: &mut JoinSet<()>,

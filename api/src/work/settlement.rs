@@ -19,7 +19,8 @@ use crate::gateway::{Gateway, GatewayError, Reply};
 use crate::services::PaymentsService;
 
 /// Calls of the gateway, each within its patience.
-const QUEUE: Queue = Queue { name: Settlement::NAME, concurrency: 64, patience: Duration::from_secs(20) };
+const QUEUE: Queue =
+    Queue { name: Settlement::NAME, concurrency: 64, patience: Duration::from_secs(20), repeatable: true };
 /// How long a gateway may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -125,14 +125,14 @@ impl Applier {
     pub(super) async fn store(&mut self, subscription: &Subscription, cursor: &mut Cursor) -> Result<bool> {
         let steps = cursor.unstored();
         if !steps.is_empty() {
-            // Should another process have taken some of the partitions, the others move all the same: what was done
-            // about their events is done.
             let name = &subscription.name;
             crash_point!("checkpoint-before-commit", name, Err(Error::ShuttingDown));
-            let is_owner = if self.in_hand.needs_rows() {
+            let is_owner = if self.in_hand.needs_rows(&cursor.source) {
                 let moving = Moving { subscription: name, source: &cursor.source, steps: &steps };
                 self.change(subscription, &TimerChanges::default(), &moving).await?
             } else {
+                // Should another process have taken some of the partitions, the others move all the same: what was done
+                // about their events is done.
                 let mut connection = subscription.home.connections().take().await?;
                 let is_owner = checkpoints::step(&mut connection, name, &cursor.source, &steps).await?;
                 connection.give_back();
@@ -159,7 +159,7 @@ impl Applier {
                 return Ok(false);
             }
             // An event that is parked moves the checkpoint, also past those whose work is in hand.
-            if self.in_hand.needs_rows() && !self.store(subscription, cursor).await? {
+            if self.in_hand.needs_rows(&cursor.source) && !self.store(subscription, cursor).await? {
                 return Ok(false);
             }
             let step =
@@ -246,7 +246,7 @@ impl Applier {
             Effects::Timers(changes) if changes.is_empty() => return Ok(Applied::Nothing),
             Effects::Timers(changes) => {
                 crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
-                if home.workers().hand(&changes, &mut self.in_hand) {
+                if home.workers().hand(&cursor.source, &changes, &mut self.in_hand) {
                     crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
                     return Ok(Applied::Nothing);
                 }

@@ -18,8 +18,8 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(1);
 /// From how many positions on a gap is left to the ordinary reading of the log.
 const WIDE_GAP: i64 = 5_000;
 
-/// How long checkpoints that moved past what was not wanted may stay unstored. Others wait that long at most to be
-/// told of them.
+/// How long checkpoints may stay unstored that moved past what needed nothing written. Other processes are told of
+/// them that much later, or by as much as the subscription paces itself.
 const UNSTORED: Duration = Duration::from_millis(50);
 
 pub(super) struct Cursor {
@@ -39,7 +39,8 @@ pub(super) struct Cursor {
     /// Since when the log is ahead of that.
     ahead_since: Option<Instant>,
     last_arrival: Instant,
-    /// The checkpoints as the database has them. They stay behind `positions` for a moment when nothing was wanted.
+    /// The checkpoints as the database has them. They stay behind `positions` for a moment when
+    /// nothing was to be written.
     stored: Positions,
     /// Since when they stay behind.
     unstored_since: Option<Instant>,
@@ -109,7 +110,7 @@ impl Cursor {
         Some((since + SILENCE).max(self.last_arrival + SILENCE).min(since + LONGEST_DOUBT))
     }
 
-    /// When checkpoints that moved past what was not wanted are to be stored.
+    /// When checkpoints that moved past what needed nothing written are to be stored.
     pub(super) fn store_at(&self) -> Option<Instant> {
         Some(self.unstored_since? + UNSTORED)
     }
@@ -360,8 +361,8 @@ impl Cursor {
         self.unstored_since = None;
     }
 
-    /// Notes that nothing of a batch was wanted: there is nothing to be lost, and its checkpoints are stored with
-    /// the next batch, or soon.
+    /// Notes that a batch needed nothing written: its checkpoints are stored with the next one, or soon. Until then its
+    /// events come again after a crash, and with them what is still in hand because of them.
     pub(super) fn pass(&mut self, steps: &[Step]) {
         for step in steps {
             self.positions.insert(step.partition, step.to);

@@ -11,7 +11,7 @@ use crate::timers::TimerChanges;
 #[async_trait]
 pub trait Reactor: Send + Sync + 'static {
     /// Carries out the commands of a batch, and gives its timed work, which is set and cleared in the transaction
-    /// that moves the checkpoint.
+    /// that moves the checkpoint, as far as it is not done by then.
     ///
     /// # Errors
     /// See [`ApplyError`]; a refusal of the domain is an answer and no error.

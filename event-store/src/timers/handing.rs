@@ -1,5 +1,6 @@
-//! Work that is due at once goes straight to the worker of the process that sets it, before anything of it is written;
-//! see `holding.rs` for what is written of it, and when.
+//! Work that is due at once goes straight to the worker of the process that sets it. What may be repeated goes before
+//! anything of it is written; see `holding.rs` for what is written of it, and when. Other work is written as taken, and
+//! goes once that is committed. Either way the database need not be asked for it.
 //!
 //! A worker has places for a few times of what it does at the same time; what finds none is set to be taken by whoever
 //! has time.
@@ -41,39 +42,44 @@ impl Handed {
 /// The workers of this process that do the timed work of one log, by their queues.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Workers {
-    queues: Arc<Mutex<HashMap<&'static str, mpsc::Sender<Handed>>>>,
+    queues: Arc<Mutex<HashMap<&'static str, Way>>>,
 }
+
+/// The way to the worker of a queue.
+type Way = (Queue, mpsc::Sender<Handed>);
 
 impl Workers {
     /// Makes places for a queue's worker, in the stead of any before it.
     pub(super) fn join(&self, queue: Queue) -> mpsc::Receiver<Handed> {
         let (sender, receiver) = mpsc::channel(queue.concurrency * ROUNDS);
         if let Ok(mut queues) = self.queues.lock() {
-            queues.insert(queue.name, sender);
+            queues.insert(queue.name, (queue, sender));
         }
         receiver
     }
 
-    /// Gives timed work to the workers, if all of it is due at once and they have places for it. Says whether it did;
-    /// until the checkpoints behind its events are stored, by [`Workers::change`], there is no trace of it.
-    pub(crate) fn hand(&self, changes: &TimerChanges, in_hand: &mut InHand) -> bool {
-        if !changes.clear.is_empty() {
+    /// Gives the timed work of events of a log to the workers, if all of it is due at once, may be repeated, and finds
+    /// places. Says whether it did. It has no row then; whoever stores the checkpoints behind those events must
+    /// [`change`](Workers::change) what is still in hand in the same statement.
+    pub(crate) fn hand(&self, source: &str, changes: &TimerChanges, in_hand: &mut InHand) -> bool {
+        if !changes.clear.is_empty() || in_hand.has_any_of(changes) {
             return false;
         }
+        let may_begin = |(queue, place): (Queue, _)| queue.repeatable.then_some(place);
         let places: Option<Vec<OwnedPermit<Handed>>> =
-            changes.set.iter().map(|timer| self.place(timer)).collect();
+            changes.set.iter().map(|timer| self.place(timer).and_then(may_begin)).collect();
         let Some(places) = places else { return false };
-        in_hand.supersede(changes);
         for (timer, place) in changes.set.iter().zip(places) {
             let timer = Arc::new(timer.clone());
-            let hold = in_hand.add(Arc::clone(&timer));
+            let hold = in_hand.add(source, Arc::clone(&timer));
             drop(place.send(Handed { timer, hold, at: Instant::now() }));
         }
         true
     }
 
-    /// Sets and clears timers together with the checkpoints, and writes what is still in hand. Says whether the
-    /// checkpoints were where they were left; if not, nothing is written.
+    /// Sets and clears timers together with the checkpoints of a log, and writes what is still in hand because of its
+    /// events; what the workers have places for is set as taken, and handed over. Says whether the checkpoints were
+    /// where they were left; if not, nothing is written.
     ///
     /// # Errors
     /// When the database is unreachable.
@@ -84,11 +90,12 @@ impl Workers {
         in_hand: &mut InHand,
         moving: &Moving<'_>,
     ) -> sqlx::Result<bool> {
-        in_hand.supersede(changes);
-        let writing = in_hand.begin_writing();
+        let writing = in_hand.begin_writing(moving.source, changes);
+        let places = changes.set.iter().map(|timer| self.place(timer).map(|(_, place)| place));
+        let places: Vec<Option<OwnedPermit<Handed>>> = places.collect();
+        let new = changes.set.iter().zip(&places).map(|(timer, place)| (timer, place.is_some()));
         let unfinished = writing.0.iter().map(|writing| (&*writing.timer, writing.taken));
-        let (set, taken): (Vec<&Timer>, Vec<bool>) =
-            changes.set.iter().map(|timer| (timer, false)).chain(unfinished).unzip();
+        let (set, taken): (Vec<&Timer>, Vec<bool>) = new.chain(unfinished).unzip();
         let others =
             format!("put as ({PUT}), cleared as (delete from event_store.timers where id = any($7))");
         let columns = "(select pg_notify($9, '') where $8), put.id, put.due_at";
@@ -105,6 +112,12 @@ impl Workers {
             let (Some(id), Some(until)) = (row.try_get("id")?, row.try_get("due_at")?) else { continue };
             leases.insert(id, until);
         }
+        for (timer, place) in changes.set.iter().zip(places) {
+            if let (Some(place), Some(until)) = (place, leases.get(&timer.id)) {
+                let hold = Hold::leased(*until);
+                drop(place.send(Handed { timer: Arc::new(timer.clone()), hold, at: Instant::now() }));
+            }
+        }
         let (mut done, mut left) = (Vec::new(), Vec::new());
         for writing in &writing.0 {
             match leases.get(&writing.timer.id).map(|until| writing.written(*until)) {
@@ -113,17 +126,20 @@ impl Workers {
                 Some(Written::Kept) | None => {}
             }
         }
+        drop(writing);
+        in_hand.supersede(changes);
+        in_hand.settle();
         delete(connections, &mut done).await;
         give_back(connections, &left).await;
         Ok(true)
     }
 
     /// A place at the worker for work that is due at once; none when it has none, or is not of this process.
-    fn place(&self, timer: &Timer) -> Option<OwnedPermit<Handed>> {
+    fn place(&self, timer: &Timer) -> Option<(Queue, OwnedPermit<Handed>)> {
         if timer.due_at.is_some() {
             return None;
         }
-        let worker = self.queues.lock().ok()?.get(timer.queue.as_str())?.clone();
-        worker.try_reserve_owned().ok()
+        let (queue, worker) = self.queues.lock().ok()?.get(timer.queue.as_str())?.clone();
+        Some((queue, worker.try_reserve_owned().ok()?))
     }
 }

@@ -125,8 +125,21 @@ impl Hold {
         }
     }
 
-    /// Notes that a row of it says when it is to be done again, or that nobody here is to care.
-    pub(super) fn is_over(&self) {
+    /// Notes that a row was made that says when it is to be done again. Says whether that is how it stands: the row
+    /// may be on its way from elsewhere as well.
+    pub(super) fn is_put_off(&self) -> bool {
+        let mut standing = self.standing();
+        match *standing {
+            Standing::Unwritten | Standing::Left | Standing::Over => {
+                *standing = Standing::Over;
+                true
+            }
+            Standing::Writing(_) | Standing::Leased(_) => false,
+        }
+    }
+
+    /// Notes that it is no longer this worker's.
+    fn is_over(&self) {
         *self.standing() = Standing::Over;
     }
 
@@ -175,37 +188,61 @@ impl Hold {
 
 /// The work that a subscription gave to workers and that has no row yet.
 #[derive(Debug, Default)]
-pub(crate) struct InHand(Vec<(Arc<Timer>, Hold)>);
+pub(crate) struct InHand(Vec<Piece>);
+
+#[derive(Debug)]
+struct Piece {
+    /// The log its event is from.
+    source: String,
+    timer: Arc<Timer>,
+    hold: Hold,
+}
+
+impl Piece {
+    fn is_in(&self, changes: &TimerChanges) -> bool {
+        changes.set.iter().any(|set| set.id == self.timer.id) || changes.clear.contains(&self.timer.id)
+    }
+}
 
 impl InHand {
-    /// Takes note of a piece of work.
-    pub(super) fn add(&mut self, timer: Arc<Timer>) -> Hold {
+    /// Takes note of a piece of work that an event of a log asked for.
+    pub(super) fn add(&mut self, source: &str, timer: Arc<Timer>) -> Hold {
         let hold = Hold::unwritten();
-        self.0.push((timer, hold.clone()));
+        self.0.push(Piece { source: source.to_owned(), timer, hold: hold.clone() });
         hold
     }
 
-    /// Whether there is work that is to be written when the checkpoints are stored.
-    pub(crate) fn needs_rows(&mut self) -> bool {
-        self.0.retain(|(_, hold)| hold.needs_a_row());
-        !self.0.is_empty()
+    /// Whether there is work that is to be written when the checkpoints of a log are stored.
+    pub(crate) fn needs_rows(&mut self, source: &str) -> bool {
+        self.settle();
+        self.0.iter().any(|piece| piece.source == source)
     }
 
-    /// Forgets work that is set anew or cleared: what was said of it last counts.
+    /// Whether some of this work is here already, under the same id.
+    pub(super) fn has_any_of(&self, changes: &TimerChanges) -> bool {
+        self.0.iter().any(|piece| piece.is_in(changes))
+    }
+
+    /// Forgets what has a row, or needs none.
+    pub(super) fn settle(&mut self) {
+        self.0.retain(|piece| piece.hold.needs_a_row());
+    }
+
+    /// Forgets work that was set anew or cleared: what was said of it last counts.
     pub(super) fn supersede(&mut self, changes: &TimerChanges) {
-        self.0.retain(|(timer, hold)| {
-            let is_superseded =
-                changes.set.iter().any(|set| set.id == timer.id) || changes.clear.contains(&timer.id);
+        self.0.retain(|piece| {
+            let is_superseded = piece.is_in(changes);
             if is_superseded {
-                hold.is_over();
+                piece.hold.is_over();
             }
             !is_superseded
         });
     }
 
-    /// Takes out what is to be written.
-    pub(super) fn begin_writing(&mut self) -> BeingWritten {
-        let work = self.0.iter().filter_map(|(timer, hold)| {
+    /// What is to be written together with the checkpoints of a log, unless it is about to be set anew or cleared.
+    pub(super) fn begin_writing(&self, source: &str, changes: &TimerChanges) -> BeingWritten {
+        let pieces = self.0.iter().filter(|piece| piece.source == source && !piece.is_in(changes));
+        let work = pieces.filter_map(|Piece { timer, hold, .. }| {
             let taken = hold.begin_writing()?;
             Some(Writing { timer: Arc::clone(timer), hold: hold.clone(), taken })
         });
@@ -259,8 +296,12 @@ mod tests {
 
     fn in_hand() -> (InHand, Hold) {
         let mut in_hand = InHand::default();
-        let hold = in_hand.add(Arc::new(timer(1)));
+        let hold = in_hand.add("orders", Arc::new(timer(1)));
         (in_hand, hold)
+    }
+
+    fn writing(in_hand: &InHand) -> BeingWritten {
+        in_hand.begin_writing("orders", &TimerChanges::default())
     }
 
     fn lease() -> Lease {
@@ -270,62 +311,83 @@ mod tests {
     #[test]
     fn work_that_is_done_needs_no_row() {
         let (mut in_hand, hold) = in_hand();
-        assert!(in_hand.needs_rows());
+        assert!(in_hand.needs_rows("orders"));
         assert_eq!(hold.done(), None);
-        assert!(!in_hand.needs_rows());
-        assert!(in_hand.begin_writing().0.is_empty());
+        assert!(writing(&in_hand).0.is_empty());
+        assert!(!in_hand.needs_rows("orders"));
     }
 
     #[test]
     fn work_that_goes_on_gets_a_row_that_is_deleted_when_it_is_done() {
         let (mut in_hand, hold) = in_hand();
-        let writing = in_hand.begin_writing();
-        assert!(writing.0[0].taken);
-        assert!(in_hand.begin_writing().0.is_empty(), "it is written once");
-        assert_eq!(writing.0[0].written(until()), Written::Kept);
-        drop(writing);
-        assert!(!in_hand.needs_rows());
+        let first = writing(&in_hand);
+        assert!(first.0[0].taken);
+        assert!(writing(&in_hand).0.is_empty(), "it is written once");
+        assert_eq!(first.0[0].written(until()), Written::Kept);
+        drop(first);
+        assert!(!in_hand.needs_rows("orders"));
         assert_eq!((hold.lease(), hold.done()), (Some(until()), Some(until())));
     }
 
     #[test]
+    fn work_is_written_with_the_checkpoints_of_its_own_log() {
+        let (mut in_hand, _) = in_hand();
+        assert!(!in_hand.needs_rows("payments"));
+        assert!(in_hand.begin_writing("payments", &TimerChanges::default()).0.is_empty());
+        assert!(in_hand.needs_rows("orders"));
+    }
+
+    #[test]
     fn work_that_is_done_while_it_is_written_is_deleted() {
-        let (mut in_hand, hold) = in_hand();
-        let writing = in_hand.begin_writing();
+        let (in_hand, hold) = in_hand();
+        let writing = writing(&in_hand);
         assert_eq!(hold.putting_off(), PuttingOff::Writing);
         assert_eq!(hold.done(), None);
         assert_eq!(writing.0[0].written(until()), Written::Delete(lease()));
     }
 
     #[test]
+    fn work_that_is_written_while_it_is_put_off_is_put_off_by_its_row() {
+        let (in_hand, hold) = in_hand();
+        assert_eq!(hold.putting_off(), PuttingOff::Unwritten);
+        let writing = writing(&in_hand);
+        assert!(!hold.is_put_off());
+        assert_eq!(writing.0[0].written(until()), Written::Kept);
+        assert_eq!(hold.putting_off(), PuttingOff::Leased(until()));
+
+        let (mut in_hand, hold) = super::tests::in_hand();
+        assert!(hold.is_put_off());
+        assert!(!in_hand.needs_rows("orders"));
+    }
+
+    #[test]
     fn work_that_nobody_begins_is_left_to_others_whenever_its_row_is_written() {
-        let (mut before, hold) = in_hand();
+        let (before, hold) = in_hand();
         assert_eq!(hold.leave(), None);
-        let writing = before.begin_writing();
-        assert!(!writing.0[0].taken);
-        assert_eq!(writing.0[0].written(until()), Written::Kept);
+        let written = writing(&before);
+        assert!(!written.0[0].taken);
+        assert_eq!(written.0[0].written(until()), Written::Kept);
 
-        let (mut during, hold) = in_hand();
-        let writing = during.begin_writing();
+        let (during, hold) = in_hand();
+        let written = writing(&during);
         assert_eq!(hold.leave(), None);
-        assert_eq!(writing.0[0].written(until()), Written::GiveBack(lease()));
+        assert_eq!(written.0[0].written(until()), Written::GiveBack(lease()));
 
-        let (mut after, hold) = in_hand();
-        let writing = after.begin_writing();
-        assert_eq!(writing.0[0].written(until()), Written::Kept);
+        let (after, hold) = in_hand();
+        assert_eq!(writing(&after).0[0].written(until()), Written::Kept);
         assert_eq!(hold.leave(), Some(until()));
     }
 
     #[test]
     fn work_whose_row_could_not_be_written_still_needs_one() {
         let (mut in_hand, hold) = in_hand();
-        drop(in_hand.begin_writing());
-        assert!(in_hand.needs_rows());
+        drop(writing(&in_hand));
+        assert!(in_hand.needs_rows("orders"));
         assert_eq!(hold.putting_off(), PuttingOff::Unwritten);
-        let writing = in_hand.begin_writing();
+        let again = writing(&in_hand);
         hold.done();
-        drop(writing);
-        assert!(!in_hand.needs_rows());
+        drop(again);
+        assert!(!in_hand.needs_rows("orders"));
     }
 
     #[test]
@@ -335,12 +397,17 @@ mod tests {
             TimerChanges { set: Vec::new(), clear: vec![timer(1).id] },
         ] {
             let (mut in_hand, hold) = in_hand();
+            assert!(in_hand.has_any_of(&changes));
+            assert!(in_hand.begin_writing("orders", &changes).0.is_empty());
+            assert!(in_hand.needs_rows("orders"), "until the change is committed");
             in_hand.supersede(&changes);
-            assert!(!in_hand.needs_rows());
+            assert!(!in_hand.needs_rows("orders"));
             assert_eq!((hold.done(), hold.putting_off()), (None, PuttingOff::Over));
         }
         let (mut in_hand, _) = in_hand();
-        in_hand.supersede(&TimerChanges { set: vec![timer(2)], clear: vec![timer(3).id] });
-        assert!(in_hand.needs_rows());
+        let others = TimerChanges { set: vec![timer(2)], clear: vec![timer(3).id] };
+        assert!(!in_hand.has_any_of(&others));
+        in_hand.supersede(&others);
+        assert!(in_hand.needs_rows("orders"));
     }
 }

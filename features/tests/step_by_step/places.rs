@@ -54,6 +54,9 @@ pub(crate) fn places() -> Vec<Place> {
     // This one gives commands only: its checkpoints follow by themselves.
     at("checkpoint-before-commit/reservations".to_owned(), 0);
     at("checkpoint-after-commit/reservations".to_owned(), 0);
+    // This one gives its work to the worker first, and writes with its checkpoints what is not done by then.
+    at("checkpoint-before-commit/settlement".to_owned(), 0);
+    at("checkpoint-after-commit/settlement".to_owned(), 0);
     for (process, steps) in PROCESSES {
         for passes in steps {
             at(format!("process-after-command/{process}"), *passes);

@@ -81,7 +81,7 @@ impl ReadModel for MessageLog {
         created_at timestamptz not null,
         sent_at timestamptz,
         version bigint not null";
-    // Nobody waits for it, and most messages are sent within this time.
+    // Most messages are sent within this time, and so are written once.
     const PACE: Duration = Duration::from_millis(100);
     const INDEXES: &'static [&'static str] = &["(user_id, created_at, id)", "(created_at, id)"];
 
