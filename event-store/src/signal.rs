@@ -51,6 +51,11 @@ impl Progress {
         self.told.subscribe()
     }
 
+    /// How many wait in this process for a checkpoint of this subscription to move.
+    pub(crate) fn waiting(&self) -> usize {
+        self.told.receiver_count()
+    }
+
     /// A number that changes whenever a checkpoint of this subscription moved.
     pub(crate) fn version(&self) -> u64 {
         *self.told.borrow()

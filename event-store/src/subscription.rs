@@ -251,7 +251,8 @@ pub struct Subscription {
     /// together, because a transaction for each would cost more than the events themselves.
     pub pace: Duration,
     /// How much later for each event of the batch, up to [`Subscription::LONGEST_GATHERING`]: what is written for
-    /// an aggregate is written once for all of its events that came together.
+    /// an aggregate is written once for all of its events that came together. Not where most events are waited for in
+    /// this process.
     pub pace_per_event: Duration,
 }
 
@@ -329,8 +330,10 @@ impl Subscription {
         let mut incoming: Vec<(usize, Incoming)> = Vec::with_capacity(BATCH_EVENTS);
         let mut worked_at: Option<Instant> = None;
         let mut pause = Duration::ZERO;
+        let progress = self.home.signal().progress(&self.name);
         loop {
             let begun = Instant::now();
+            let waiting = progress.waiting();
             let mut worked = 0;
             for (index, cursor) in cursors.iter_mut().enumerate() {
                 while let Some(batch) = cursor.take().await? {
@@ -368,7 +371,7 @@ impl Subscription {
             }
             if worked > 0 {
                 worked_at = Some(begun);
-                pause = self.pause(worked, begun.elapsed());
+                pause = self.pause(worked, waiting, begun.elapsed());
             }
             if stop.is_cancelled() {
                 return Ok(());
@@ -380,10 +383,15 @@ impl Subscription {
         }
     }
 
-    /// How long after the beginning of a batch of so many events, which took so long, the next may begin.
-    fn pause(&self, events: usize, took: Duration) -> Duration {
-        let gathering = self.pace_per_event.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX));
-        let gathering = gathering.min(Self::LONGEST_GATHERING.saturating_sub(self.pace));
+    /// How long after the beginning of a batch of so many events, for which so many waited and which took so long, the
+    /// next may begin.
+    fn pause(&self, events: usize, waiting: usize, took: Duration) -> Duration {
+        let gathering = if waiting * 2 >= events {
+            Duration::ZERO
+        } else {
+            let all = self.pace_per_event.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX));
+            all.min(Self::LONGEST_GATHERING.saturating_sub(self.pace))
+        };
         (self.pace + gathering).max(took + (took / 2).min(LONGEST_REST))
     }
 }
