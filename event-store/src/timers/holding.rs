@@ -296,12 +296,12 @@ mod tests {
 
     fn in_hand() -> (InHand, Hold) {
         let mut in_hand = InHand::default();
-        let hold = in_hand.add("orders", Arc::new(timer(1)));
+        let hold = in_hand.add("accounts", Arc::new(timer(1)));
         (in_hand, hold)
     }
 
     fn writing(in_hand: &InHand) -> BeingWritten {
-        in_hand.begin_writing("orders", &TimerChanges::default())
+        in_hand.begin_writing("accounts", &TimerChanges::default())
     }
 
     fn lease() -> Lease {
@@ -311,10 +311,10 @@ mod tests {
     #[test]
     fn work_that_is_done_needs_no_row() {
         let (mut in_hand, hold) = in_hand();
-        assert!(in_hand.needs_rows("orders"));
+        assert!(in_hand.needs_rows("accounts"));
         assert_eq!(hold.done(), None);
         assert!(writing(&in_hand).0.is_empty());
-        assert!(!in_hand.needs_rows("orders"));
+        assert!(!in_hand.needs_rows("accounts"));
     }
 
     #[test]
@@ -325,16 +325,16 @@ mod tests {
         assert!(writing(&in_hand).0.is_empty(), "it is written once");
         assert_eq!(first.0[0].written(until()), Written::Kept);
         drop(first);
-        assert!(!in_hand.needs_rows("orders"));
+        assert!(!in_hand.needs_rows("accounts"));
         assert_eq!((hold.lease(), hold.done()), (Some(until()), Some(until())));
     }
 
     #[test]
     fn work_is_written_with_the_checkpoints_of_its_own_log() {
         let (mut in_hand, _) = in_hand();
-        assert!(!in_hand.needs_rows("payments"));
-        assert!(in_hand.begin_writing("payments", &TimerChanges::default()).0.is_empty());
-        assert!(in_hand.needs_rows("orders"));
+        assert!(!in_hand.needs_rows("others"));
+        assert!(in_hand.begin_writing("others", &TimerChanges::default()).0.is_empty());
+        assert!(in_hand.needs_rows("accounts"));
     }
 
     #[test]
@@ -357,7 +357,7 @@ mod tests {
 
         let (mut in_hand, hold) = super::tests::in_hand();
         assert!(hold.is_put_off());
-        assert!(!in_hand.needs_rows("orders"));
+        assert!(!in_hand.needs_rows("accounts"));
     }
 
     #[test]
@@ -382,12 +382,12 @@ mod tests {
     fn work_whose_row_could_not_be_written_still_needs_one() {
         let (mut in_hand, hold) = in_hand();
         drop(writing(&in_hand));
-        assert!(in_hand.needs_rows("orders"));
+        assert!(in_hand.needs_rows("accounts"));
         assert_eq!(hold.putting_off(), PuttingOff::Unwritten);
         let again = writing(&in_hand);
         hold.done();
         drop(again);
-        assert!(!in_hand.needs_rows("orders"));
+        assert!(!in_hand.needs_rows("accounts"));
     }
 
     #[test]
@@ -398,16 +398,16 @@ mod tests {
         ] {
             let (mut in_hand, hold) = in_hand();
             assert!(in_hand.has_any_of(&changes));
-            assert!(in_hand.begin_writing("orders", &changes).0.is_empty());
-            assert!(in_hand.needs_rows("orders"), "until the change is committed");
+            assert!(in_hand.begin_writing("accounts", &changes).0.is_empty());
+            assert!(in_hand.needs_rows("accounts"), "until the change is committed");
             in_hand.supersede(&changes);
-            assert!(!in_hand.needs_rows("orders"));
+            assert!(!in_hand.needs_rows("accounts"));
             assert_eq!((hold.done(), hold.putting_off()), (None, PuttingOff::Over));
         }
         let (mut in_hand, _) = in_hand();
         let others = TimerChanges { set: vec![timer(2)], clear: vec![timer(3).id] };
         assert!(!in_hand.has_any_of(&others));
         in_hand.supersede(&others);
-        assert!(in_hand.needs_rows("orders"));
+        assert!(in_hand.needs_rows("accounts"));
     }
 }
