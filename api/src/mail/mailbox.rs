@@ -1,7 +1,7 @@
 //! Messages into mailboxes, a file (mbox, RFC 4155) for each day, for a mart without a mail server.
 //!
-//! A file for each message would be simpler, and dearer than all else that is done for it: to make one takes a file
-//! system a tenth of a millisecond and more.
+//! A file for each message would be simpler, and dear: to make one takes a file system up to some tenths of a
+//! millisecond of the processor.
 
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
@@ -225,17 +225,25 @@ impl Mailbox {
         let end = from + whole as u64;
         if whole < tail.len() {
             self.file.set_len(end)?;
+        } else if !tail.is_empty() && !tail.ends_with(END) {
+            // Another program left it so. The next message must begin behind an empty line.
+            self.file.write_all(END)?;
+            return Ok(end + END.len() as u64);
         }
         Ok(end)
     }
 }
 
-/// How much of the end of a mailbox is whole messages.
+/// How much of the end of a mailbox is whole messages. What is not of this program is never taken for broken off: it may
+/// have no length, and end in its own way.
 fn whole(tail: &[u8]) -> usize {
     let next = [END, FROM.as_bytes()].concat();
     let last = tail.windows(next.len()).rposition(|window| window == next).map_or(0, |at| at + END.len());
     let message = &tail[last..];
-    let headers = message.windows(END.len()).position(|window| window == END).unwrap_or(message.len());
+    if !message.starts_with(FROM.as_bytes()) && !FROM.as_bytes().starts_with(message) {
+        return tail.len();
+    }
+    let Some(headers) = message.windows(END.len()).position(|window| window == END) else { return last };
     let length = message[..headers]
         .split(|byte| *byte == b'\n')
         .find_map(|line| str::from_utf8(line.strip_prefix(LENGTH.as_bytes())?).ok()?.parse::<usize>().ok());
@@ -244,9 +252,8 @@ fn whole(tail: &[u8]) -> usize {
         Some(length) if headers + END.len() + length < message.len() => {
             last + headers + END.len() + length + 1
         }
-        // Another program may have put it there.
-        None if message.ends_with(END) => tail.len(),
-        Some(_) | None => last,
+        Some(_) => last,
+        None => tail.len(),
     }
 }
 
@@ -372,6 +379,22 @@ mod tests {
         std::fs::rename(&edited, &path).expect("it can be replaced");
         assert_eq!(messenger.send(&letter(3)).await, Ok(()));
         assert_eq!(ids(&mailbox(data.path()).1), [Uuid::from_u128(3)]);
+    }
+
+    #[tokio::test]
+    async fn what_another_program_left_in_a_mailbox_stays() {
+        let data = tempfile::tempdir().expect("there is room");
+        let messenger = MailboxMessenger::new(data.path().to_owned(), sender());
+        assert_eq!(messenger.send(&letter(1)).await, Ok(()));
+        let (path, _) = mailbox(data.path());
+        for foreign in ["From eve now\nTo: ada@example.org\n\nHi", "no message at all\n\nbut a text\n"] {
+            std::fs::write(&path, foreign).expect("it can be written");
+            let after = MailboxMessenger::new(data.path().to_owned(), sender());
+            assert_eq!(after.send(&letter(2)).await, Ok(()));
+            let (_, text) = mailbox(data.path());
+            assert!(text.starts_with(&format!("{foreign}\n\nFrom mart@shop.example.org ")), "{text}");
+            assert_eq!(ids(&text), [Uuid::from_u128(2)]);
+        }
     }
 
     #[tokio::test]
