@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_store::broker::Broker;
-use event_store::subscription::{Reacting, Reactor, Retried, Source, Subscription, retry_parked};
+use event_store::subscription::{Pace, Reacting, Reactor, Retried, Source, Subscription, retry_parked};
 use event_store::{Log, commands, planted, relay};
 use projections::Event;
 use projections::projector::Sources;
@@ -177,8 +177,7 @@ impl Reading<'_> {
             subscriber: Arc::new(Reacting(reactor)),
             broker: self.sources.broker.clone(),
             reader: projections::event::reader(),
-            pace: Subscription::PACE,
-            pace_per_event: Duration::ZERO,
+            pace: Pace::REACTIONS,
         }
     }
 }
@@ -270,5 +269,5 @@ fn notifications(service: &NotificationsService, reading: &Reading<'_>) -> Subsc
         ("payments", &["payment"]),
         ("notifications", &["notification"]),
     ];
-    Subscription { pace: NOTICES_PACE, ..reading.subscribe(notices.name(), &feeds, notices) }
+    Subscription { pace: Pace::every(NOTICES_PACE), ..reading.subscribe(notices.name(), &feeds, notices) }
 }

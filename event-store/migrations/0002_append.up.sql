@@ -1,9 +1,9 @@
 -- Appends the events of many commands in one commit. A bad command never spoils the batch.
 --
 -- In: one entry per command (c_*; commands of one aggregate in the order of their decision, each
--- expecting the version its predecessor leaves), one per event (e_command is the ordinal of its
--- command, from 1), one per claim. A command without events asks only that its version still holds;
--- a refused one leaves a row only when its answer comes with it.
+-- expecting the version its predecessor leaves; c_last counts the events up to its end), one per event
+-- (e_command is the ordinal of its command, from 1), one per claim. A command without events asks only
+-- that its version still holds; a refused one leaves a row only when its answer comes with it.
 -- Out: on success of all, one row with ordinal 0 and the head before the batch; otherwise one row
 -- per command. Outcomes: 0 appended, 1 duplicate (with what the first one left), 2 conflict,
 -- 3 claim taken (with its scope).
@@ -19,7 +19,7 @@
 -- It is a function of several statements because a single statement's snapshot would be older than
 -- the lock, and its max(position) stale.
 create function event_store.append(
-    c_type text[], c_aggregate text[], c_expected bigint[], c_events integer[],
+    c_type text[], c_aggregate text[], c_expected bigint[], c_events integer[], c_last integer[],
     c_command uuid[], c_principal text[], c_fingerprint bytea[], c_refused boolean[],
     c_answer text[], c_derived boolean[],
     e_command integer[], e_sequence bigint[], e_type text[], e_version text[], e_payload json[],
@@ -107,11 +107,11 @@ begin
                 insert into event_store.commands
                 select c.command, c.principal, c.fingerprint, c.type, c.aggregate, c.expected + c.events,
                        v_head + c.last, c.refused, c.answer::json, c.derived, v_now
-                from (select c.*, sum(c.events) over (order by c.ordinal) as last
-                      from unnest(c_type, c_aggregate, c_expected, c_events, c_command, c_principal, c_fingerprint,
-                                  c_refused, c_answer, c_derived)
-                          with ordinality as c(type, aggregate, expected, events, command, principal, fingerprint,
-                                               refused, answer, derived, ordinal)) c
+                from (select unnest(c_command) as command, unnest(c_principal) as principal,
+                             unnest(c_fingerprint) as fingerprint, unnest(c_type) as type,
+                             unnest(c_aggregate) as aggregate, unnest(c_expected) as expected,
+                             unnest(c_events) as events, unnest(c_last) as last, unnest(c_refused) as refused,
+                             unnest(c_answer) as answer, unnest(c_derived) as derived) c
                 where c.command is not null and not (c.refused and c.answer is null);
             end if;
             return query select 0, 0::smallint, v_head, v_now, null::text, null::text, null::bigint, null::bigint,

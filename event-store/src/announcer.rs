@@ -1,5 +1,5 @@
 //! Tells other processes that the log has grown: after the commit, and one notification for all commits that were
-//! made since the last.
+//! made since the last. Nobody is told while no other process is there.
 //!
 //! A transaction that notifies holds one lock of the whole server from before its commit until after its flush. So
 //! appends do not notify; this does, in commits that need no flush. Should the process end in between, the next
@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 use tokio::sync::watch;
 
-use crate::signal::{LOG_CHANNEL, raise};
+use crate::signal::{LOG_CHANNEL, Signal, raise};
 use crate::{Error, Result};
 
 /// How long it lets commits come together.
@@ -28,9 +28,9 @@ pub(crate) struct Announcer {
 }
 
 impl Announcer {
-    pub(crate) fn start(source: &str, options: PgConnectOptions) -> Self {
+    pub(crate) fn start(signal: &Signal, options: PgConnectOptions) -> Self {
         let (head, heads) = watch::channel(0);
-        tokio::spawn(run(source.to_owned(), options, heads));
+        tokio::spawn(run(signal.source().to_owned(), options, heads, signal.alone()));
         Self { head }
     }
 
@@ -41,16 +41,35 @@ impl Announcer {
 }
 
 /// Runs until no writer is left.
-async fn run(source: String, options: PgConnectOptions, mut heads: watch::Receiver<i64>) {
+async fn run(
+    source: String,
+    options: PgConnectOptions,
+    mut heads: watch::Receiver<i64>,
+    mut alone: watch::Receiver<bool>,
+) {
     let mut connection = None;
-    while heads.changed().await.is_ok() {
+    let mut told = 0;
+    loop {
+        let changed = tokio::select! {
+            changed = heads.changed() => changed,
+            // Who has just come has heard nothing yet.
+            changed = alone.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
         let head = *heads.borrow_and_update();
+        if *alone.borrow_and_update() || head <= told {
+            continue;
+        }
         let announced =
             tokio::time::timeout(ANNOUNCED_WITHIN, announce(&options, &mut connection, head)).await;
         if let Err(error) = announced.unwrap_or(Err(Error::Unavailable(sqlx::Error::PoolTimedOut))) {
             tracing::debug!(%error, source, head, "others will find out by themselves how far the log reaches");
             connection = None;
             tokio::time::sleep(PAUSE).await;
+        } else {
+            told = head;
         }
         tokio::time::sleep(PACE).await;
     }

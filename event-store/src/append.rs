@@ -121,7 +121,7 @@ impl Outcome {
 }
 
 const APPEND: &str = "select * from event_store.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-                      $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
+                      $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)";
 
 /// What is bound as PostgreSQL's `json`.
 enum Json<'a> {
@@ -169,6 +169,7 @@ pub(crate) async fn append(
     let mut aggregates = Vec::with_capacity(commands);
     let mut expected = Vec::with_capacity(commands);
     let mut counts = Vec::with_capacity(commands);
+    let mut last = Vec::with_capacity(commands);
     let mut ids = Vec::with_capacity(commands);
     let mut principals = Vec::with_capacity(commands);
     let mut fingerprints = Vec::with_capacity(commands);
@@ -190,6 +191,7 @@ pub(crate) async fn append(
         aggregates.push(command.aggregate_id.as_str());
         expected.push(command.expected);
         counts.push(command.events.len() as i32);
+        last.push(last.last().copied().unwrap_or(0) + command.events.len() as i32);
         ids.push(command.key.as_ref().map(|key| key.command_id));
         principals.push(command.key.as_ref().map(|key| key.principal.as_str()));
         fingerprints.push(command.key.as_ref().map(|key| key.fingerprint.as_slice()));
@@ -219,6 +221,7 @@ pub(crate) async fn append(
         .bind(aggregates)
         .bind(expected)
         .bind(counts)
+        .bind(last)
         .bind(ids)
         .bind(principals)
         .bind(fingerprints)

@@ -54,6 +54,9 @@ pub struct BrokerConfig {
     pub topic_prefix: String,
     /// Whether it is librdkafka's in-process broker, where an empty fetch waits out its whole time.
     pub embedded: bool,
+    /// Whether it belongs to this process, and has what this process has read in the logs before: it is published to,
+    /// and not listened to.
+    pub own: bool,
     /// Over how many brokers a topic is replicated when it is made here.
     pub replication: i32,
 }
@@ -65,6 +68,7 @@ impl BrokerConfig {
             bootstrap_servers: bootstrap_servers.into(),
             topic_prefix: TOPIC_PREFIX.to_owned(),
             embedded: false,
+            own: false,
             replication: 1,
         }
     }

@@ -52,36 +52,6 @@ pub async fn load(database: &PgPool, subscription: &str, source: &str, start: i6
     rows.iter().map(|row| Ok((row.try_get("partition")?, row.try_get("position")?))).collect()
 }
 
-/// Moves checkpoints, and tells of it when the transaction commits. Says whether all of them were where they were
-/// thought to be; if not, the caller must roll back its effects.
-///
-/// The commit is not flushed: after a crash of the server the effects are gone together with the checkpoint, and are
-/// repeated. A flush would be dear, because a commit that notifies holds one lock of the whole server meanwhile.
-///
-/// # Errors
-/// When the database is unreachable.
-pub async fn step(
-    transaction: &mut PgConnection,
-    subscription: &str,
-    source: &str,
-    steps: &[Step],
-) -> Result<bool> {
-    // One statement and so one round trip: this runs for each batch of a subscription that writes its rows itself.
-    let statement = format!(
-        "with {} select count(*), pg_notify($4, $5), set_config('synchronous_commit', 'off', true) from moved",
-        moved(["$1", "$2", "$3"])
-    );
-    let row = sqlx::query(&statement)
-        .bind(subscription)
-        .bind(source)
-        .bind(stated(steps))
-        .bind(PROGRESS_CHANNEL)
-        .bind(progress_payload(subscription, source, &reached(steps)))
-        .fetch_one(transaction)
-        .await?;
-    Ok(row.try_get::<i64, _>(0)? == steps.len() as i64)
-}
-
 /// The part of a statement that moves those checkpoints that are where they were left; its parameters are the
 /// subscription, the source, and what [`stated`] makes of the steps.
 ///
@@ -97,6 +67,11 @@ fn moved([subscription, source, steps]: [&str; 3]) -> String {
              returning c.partition \
          )"
     )
+}
+
+/// The column of a statement that notifies others, unless there is no payload.
+fn telling(channel: &str, payload: &str) -> String {
+    format!("(select pg_notify({channel}, {payload}) where {payload}::text is not null)")
 }
 
 fn stated(steps: &[Step]) -> String {
@@ -115,16 +90,55 @@ fn reached(steps: &[Step]) -> Vec<(i16, i64)> {
 const ELSEWHERE: &str = "MT001";
 
 /// Checkpoints that are moved by a statement that does something else as well: all of it happens, or nothing.
-pub(crate) struct Moving<'a> {
-    pub(crate) subscription: &'a str,
-    pub(crate) source: &'a str,
-    pub(crate) steps: &'a [Step],
+#[derive(Debug, Clone, Copy)]
+pub struct Moving<'a> {
+    /// Whose checkpoints they are.
+    pub subscription: &'a str,
+    /// The log it reads.
+    pub source: &'a str,
+    /// Where they go.
+    pub steps: &'a [Step],
+    /// Whether other processes are to be told.
+    pub told: bool,
 }
 
 /// A statement under way.
 pub(crate) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 impl Moving<'_> {
+    /// Moves the checkpoints, and tells of it when the transaction commits. Says whether all of them were where they
+    /// were thought to be; if not, the caller must roll back its effects.
+    ///
+    /// The commit is not flushed: after a crash of the server the effects are gone together with the checkpoint, and
+    /// are repeated. A flush would be dear, because a commit that notifies holds one lock of the whole server
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// When the database is unreachable.
+    pub async fn step(&self, transaction: &mut PgConnection) -> Result<bool> {
+        // One statement and so one round trip: this runs for each batch of a subscription that writes its rows itself.
+        let statement = format!(
+            "with {} select count(*), {}, set_config('synchronous_commit', 'off', true) from moved",
+            moved(["$1", "$2", "$3"]),
+            telling("$4", "$5"),
+        );
+        let row = sqlx::query(&statement)
+            .bind(self.subscription)
+            .bind(self.source)
+            .bind(stated(self.steps))
+            .bind(PROGRESS_CHANNEL)
+            .bind(self.payload())
+            .fetch_one(transaction)
+            .await?;
+        Ok(row.try_get::<i64, _>(0)? == self.steps.len() as i64)
+    }
+
+    /// What other processes are told, if they are.
+    fn payload(&self) -> Option<String> {
+        let Self { subscription, source, steps, told } = *self;
+        told.then(|| progress_payload(subscription, source, &reached(steps)))
+    }
+
     /// The statement that moves the checkpoints beside `others`, which are queries of a `with` clause and have the
     /// parameters up to `used`. It gives the rows of `from`, with the columns `columns` of it.
     pub(crate) fn statement(used: usize, others: &str, columns: &str, from: &str) -> String {
@@ -133,9 +147,9 @@ impl Moving<'_> {
         format!(
             "with {}, {others} \
              select (select event_store.require(count(*) = {count}) from moved), \
-                    (select pg_notify({channel}, {payload})), \
-                    (select set_config('synchronous_commit', 'off', true)), {columns} from {from}",
-            moved([&subscription, &source, &steps])
+                    {}, (select set_config('synchronous_commit', 'off', true)), {columns} from {from}",
+            moved([&subscription, &source, &steps]),
+            telling(&channel, &payload),
         )
     }
 
@@ -147,7 +161,7 @@ impl Moving<'_> {
             .bind(stated(self.steps))
             .bind(self.steps.len() as i64)
             .bind(PROGRESS_CHANNEL)
-            .bind(progress_payload(self.subscription, self.source, &reached(self.steps)))
+            .bind(self.payload())
     }
 
     /// Nothing when the checkpoints were not where they were left.

@@ -58,7 +58,7 @@ pub struct Committer {
 impl Committer {
     pub(crate) fn start(options: PgConnectOptions, signal: Signal, memory: Arc<Memory>, tail: Tail) -> Self {
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
-        let announcer = Announcer::start(signal.source(), options.clone());
+        let announcer = Announcer::start(&signal, options.clone());
         let told = Arc::new(Told { signal, announcer, memory, tail });
         tokio::spawn(Coordinator { options, told, groups, idle: Vec::new() }.run());
         Self { queue }

@@ -34,6 +34,7 @@ pub mod tail;
 pub mod timers;
 
 mod announcer;
+mod beside;
 mod error;
 mod lookups;
 mod memory;

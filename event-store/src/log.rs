@@ -1,5 +1,6 @@
 //! The handle of one service's log: its name, its database, its committer and its head.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
+use crate::beside::Beside;
 use crate::committer::Committer;
 use crate::connections::Connections;
 use crate::lease::Leases;
@@ -60,6 +62,7 @@ struct Inner {
     leases: Leases,
     lookups: Lookups,
     workers: Workers,
+    beside: Beside,
 }
 
 impl std::fmt::Debug for Log {
@@ -133,6 +136,7 @@ impl Log {
                 leases,
                 lookups,
                 workers: Workers::default(),
+                beside: Beside::default(),
             }),
         })
     }
@@ -201,6 +205,16 @@ impl Log {
     /// What this process has seen of the log.
     pub(crate) fn memory(&self) -> &Memory {
         &self.inner.memory
+    }
+
+    /// Keeps a value for whoever else uses this log, in place of the one of its type that had this name.
+    pub fn keep_beside<T: Any + Send + Sync>(&self, name: &str, value: Arc<T>) {
+        self.inner.beside.keep(name, value);
+    }
+
+    /// The value of this type that is kept under a name.
+    pub fn beside<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
+        self.inner.beside.find(name)
     }
 
     /// Reads what this process commits from here on.

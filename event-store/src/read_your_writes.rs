@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::Result;
 use crate::log::Log;
+use crate::signal::Mover;
 
 /// How long a waiter trusts notifications before it looks for itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -67,6 +68,7 @@ async fn reached(
         if progress.has_reached(source, wanted) {
             return Ok(true);
         }
+        progress.ask();
         let pause = LOOK_AGAIN.min(deadline.saturating_duration_since(Instant::now()));
         if pause.is_zero() {
             return Ok(false);
@@ -90,6 +92,6 @@ async fn look(home: &Log, subscription: &str, source: &str) -> Result<()> {
     .await?;
     let found = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     let found: Vec<(i16, i64)> = found.collect::<Result<_>>()?;
-    home.signal().progressed(life, subscription, source, &found);
+    home.signal().progressed(life, subscription, source, &found, Mover::Any);
     Ok(())
 }

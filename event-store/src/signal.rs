@@ -1,23 +1,28 @@
-//! One listening connection per database: the head of the log, the progress of its readers, due timers.
+//! One listening connection per database: the head of the log, the progress of its readers, due timers, and whether
+//! other processes are there.
 //!
 //! Everyone in the process who waits for one of these shares it. A notification wakes within a
 //! millisecond of the commit; where none comes, a slow poll finds what was missed.
 
+mod presence;
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{PARTITIONS, Result};
+use presence::{Hearing, Presence};
 
 /// How often the listener looks for the head itself: a process that died right after its commit has told nobody.
 const POLL: Duration = Duration::from_secs(1);
+/// How long it may take to say that this process is there.
+const SAID_WITHIN: Duration = Duration::from_secs(3);
 /// How long it waits before it tries to connect again.
 const RECONNECT: Duration = Duration::from_millis(250);
 
@@ -28,20 +33,41 @@ pub(crate) const TIMER_CHANNEL: &str = "mart_timers";
 /// The name of the notifications about read models being replaced.
 pub const READ_MODELS_CHANNEL: &str = "mart_read_models";
 pub(crate) const LOG_CHANNEL: &str = "mart_log";
+/// The name of the notifications of processes that are there.
+const PRESENCE_CHANNEL: &str = "mart_presence";
 /// A checkpoint that nothing was heard of: it has not reached even the beginning.
 const UNKNOWN: i64 = -1;
 
 /// How far a subscription has come, as far as it was told, and who waits for it.
 pub(crate) struct Progress {
     /// The positions of the partitions, by source.
-    positions: RwLock<HashMap<String, [i64; PARTITIONS as usize]>>,
+    positions: RwLock<HashMap<String, [Reached; PARTITIONS as usize]>>,
     /// Counts what was told: whoever waits for this subscription is woken by it, and by no other.
     told: watch::Sender<u64>,
+    /// Wakes the subscription when somebody begins to wait.
+    asked: Notify,
+}
+
+/// How far a subscription has come in a partition.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    known: i64,
+    /// How far by the doing of this process.
+    own: i64,
+}
+
+/// Who has moved a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mover {
+    /// This process.
+    Own,
+    /// Perhaps another.
+    Any,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { positions: RwLock::default(), told: watch::channel(0).0 }
+        Self { positions: RwLock::default(), told: watch::channel(0).0, asked: Notify::new() }
     }
 }
 
@@ -54,6 +80,16 @@ impl Progress {
     /// How many wait in this process for a checkpoint of this subscription to move.
     pub(crate) fn waiting(&self) -> usize {
         self.told.receiver_count()
+    }
+
+    /// Tells the subscription that somebody waits for it.
+    pub(crate) fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Returns when somebody may have begun to wait.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
     }
 
     /// A number that changes whenever a checkpoint of this subscription moved.
@@ -69,23 +105,40 @@ impl Progress {
             usize::try_from(*partition)
                 .ok()
                 .and_then(|index| reached.get(index))
-                .is_some_and(|reached| reached >= position)
+                .is_some_and(|reached| reached.known >= *position)
         })
     }
 
-    fn note(&self, source: &str, moved: impl Iterator<Item = (i16, i64)>, is_known: impl FnOnce() -> bool) {
+    /// Whether nobody else is known to have moved the checkpoint of a partition.
+    fn is_own(&self, source: &str, partition: i16) -> bool {
+        let Ok(positions) = self.positions.read() else { return false };
+        let reached = usize::try_from(partition).ok().and_then(|index| positions.get(source)?.get(index));
+        reached.is_some_and(|reached| reached.own == reached.known && reached.own != UNKNOWN)
+    }
+
+    fn note(
+        &self,
+        source: &str,
+        moved: impl Iterator<Item = (i16, i64)>,
+        mover: Mover,
+        is_known: impl FnOnce() -> bool,
+    ) {
         let Ok(mut positions) = self.positions.write() else { return };
         if !is_known() {
             return;
         }
         if !positions.contains_key(source) {
-            positions.insert(source.to_owned(), [UNKNOWN; PARTITIONS as usize]);
+            positions
+                .insert(source.to_owned(), [Reached { known: UNKNOWN, own: UNKNOWN }; PARTITIONS as usize]);
         }
         if let Some(reached) = positions.get_mut(source) {
             for (partition, position) in moved {
-                let known = usize::try_from(partition).ok().and_then(|index| reached.get_mut(index));
-                if let Some(known) = known {
-                    *known = position.max(*known);
+                let reached = usize::try_from(partition).ok().and_then(|index| reached.get_mut(index));
+                if let Some(reached) = reached {
+                    reached.known = position.max(reached.known);
+                    if mover == Mover::Own {
+                        reached.own = position.max(reached.own);
+                    }
                 }
             }
         }
@@ -115,11 +168,12 @@ struct Inner {
     head: watch::Sender<i64>,
     listening: watch::Sender<bool>,
     /// Counts the times the database was lost: see [`Signal::life`].
-    life: AtomicU64,
+    life: watch::Sender<u64>,
     /// By subscription.
     progress: RwLock<HashMap<String, Arc<Progress>>>,
     timers: watch::Sender<u64>,
     read_models: watch::Sender<u64>,
+    presence: Presence,
 }
 
 impl std::fmt::Debug for Signal {
@@ -136,10 +190,11 @@ impl Signal {
             database,
             head: watch::channel(0).0,
             listening: watch::channel(false).0,
-            life: AtomicU64::new(0),
+            life: watch::channel(0).0,
             progress: RwLock::default(),
             timers: watch::channel(0).0,
             read_models: watch::channel(0).0,
+            presence: Presence::default(),
         });
         let listener = Arc::clone(&inner);
         let token = stop.clone();
@@ -167,6 +222,17 @@ impl Signal {
         *self.inner.listening.borrow()
     }
 
+    /// Whether no other process works on this database, as far as is heard: nobody needs to be told what this one
+    /// writes.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.inner.presence.is_alone()
+    }
+
+    /// As [`Signal::is_alone`], as it changes.
+    pub(crate) fn alone(&self) -> watch::Receiver<bool> {
+        self.inner.presence.alone()
+    }
+
     /// Tells of a commit this process made itself, ahead of the notification.
     pub(crate) fn committed(&self, position: i64) {
         raise(&self.inner.head, position);
@@ -185,12 +251,30 @@ impl Signal {
     /// In which life of the database something is read of it or done to it. Checkpoints move by commits that are
     /// not flushed, so what was seen of them may be undone when the server crashes, and counts no longer then.
     pub(crate) fn life(&self) -> u64 {
-        self.inner.life.load(Ordering::Acquire)
+        *self.inner.life.borrow()
     }
 
-    /// Tells of checkpoints that were moved or seen by this process in a life of the database.
-    pub(crate) fn progressed(&self, life: u64, subscription: &str, source: &str, positions: &[(i16, i64)]) {
-        self.inner.note_progress(life, subscription, source, positions.iter().copied());
+    /// As [`Signal::life`], as it changes.
+    pub(crate) fn lives(&self) -> watch::Receiver<u64> {
+        self.inner.life.subscribe()
+    }
+
+    /// Tells of checkpoints that were moved, or seen by this process, in a life of the database.
+    pub(crate) fn progressed(
+        &self,
+        life: u64,
+        subscription: &str,
+        source: &str,
+        positions: &[(i16, i64)],
+        mover: Mover,
+    ) {
+        self.inner.note_progress(life, subscription, source, positions.iter().copied(), mover);
+    }
+
+    /// Whether it is known how far a subscription has come in a partition, and nobody but this process is known to have
+    /// moved its checkpoint there, and so to have written rows because of its events.
+    pub fn is_own(&self, subscription: &str, source: &str, partition: i16) -> bool {
+        self.is_listening() && self.inner.progress_of(subscription).is_own(source, partition)
     }
 
     /// How far a subscription has come.
@@ -231,14 +315,15 @@ impl Inner {
         subscription: &str,
         source: &str,
         moved: impl Iterator<Item = (i16, i64)>,
+        mover: Mover,
     ) {
-        let is_known = || self.life.load(Ordering::Acquire) == life;
-        self.progress_of(subscription).note(source, moved, is_known);
+        let is_known = || *self.life.borrow() == life;
+        self.progress_of(subscription).note(source, moved, mover, is_known);
     }
 
     /// Ends a life of the database.
     fn forget(&self) {
-        self.life.fetch_add(1, Ordering::AcqRel);
+        self.life.send_modify(|life| *life += 1);
         if let Ok(progress) = self.progress.read() {
             for progress in progress.values() {
                 progress.forget();
@@ -280,9 +365,12 @@ async fn head_of(database: &PgPool) -> Result<i64> {
 }
 
 async fn listen(inner: Arc<Inner>, options: PgConnectOptions) {
+    let mut was_lost = false;
     loop {
-        let error = listen_once(&inner, &options).await.err();
+        let error = listen_once(&inner, &options, was_lost).await.err();
+        inner.presence.end();
         if inner.listening.send_replace(false) {
+            was_lost = true;
             inner.forget();
             let error = error.map(|error| error.to_string()).unwrap_or_default();
             tracing::warn!(source = inner.source, error, "lost the listening connection");
@@ -291,7 +379,7 @@ async fn listen(inner: Arc<Inner>, options: PgConnectOptions) {
     }
 }
 
-async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
+async fn listen_once(inner: &Inner, options: &PgConnectOptions, was_lost: bool) -> Result<()> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(Duration::from_secs(3))
@@ -299,37 +387,81 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions) -> Result<()> {
         .max_lifetime(None)
         .connect_lazy_with(options.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen_all([LOG_CHANNEL, PROGRESS_CHANNEL, TIMER_CHANNEL, READ_MODELS_CHANNEL]).await?;
+    // It would connect again by itself, and nobody would know that something was missed.
+    listener.eager_reconnect(false);
+    let channels = [LOG_CHANNEL, PROGRESS_CHANNEL, TIMER_CHANNEL, READ_MODELS_CHANNEL, PRESENCE_CHANNEL];
+    listener.listen_all(channels).await?;
+    let mut hearing = inner.presence.begin(Instant::now());
+    inner.say_if_due(&mut listener, &mut hearing).await?;
     // The tables may not be there yet: a service may be started before it is migrated.
     if let Ok(head) = head_of(&inner.database).await {
         raise(&inner.head, head);
+    }
+    if was_lost {
+        // While nobody listened the server may have been lost once more.
+        inner.forget();
     }
     inner.listening.send_replace(true);
     inner.wake_all();
     inner.timers.send_modify(|version| *version += 1);
     inner.read_models.send_modify(|version| *version += 1);
-    let life = inner.life.load(Ordering::Acquire);
+    let life = *inner.life.borrow();
     let mut looks = tokio::time::interval_at(Instant::now() + POLL, POLL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         // A receive that is given up for a look loses nothing: what was read so far stays in the connection.
         tokio::select! {
             received = listener.try_recv() => match received? {
+                Some(notification) if notification.channel() == PRESENCE_CHANNEL => {
+                    inner.hear(&mut hearing, notification.payload());
+                    if hearing.is_unsaid() {
+                        inner.say_if_due(&mut listener, &mut hearing).await?;
+                    }
+                }
                 Some(notification) => inner.note(life, notification.channel(), notification.payload()),
                 // The connection broke: what was notified meanwhile is lost, so start over by looking.
                 None => return Ok(()),
             },
-            _ = looks.tick() => match head_of(&inner.database).await {
-                Ok(head) => raise(&inner.head, head),
-                // The database answers, but has not been migrated yet.
-                Err(crate::Error::Database(_)) => {}
-                Err(error) => return Err(error),
-            },
+            _ = looks.tick() => {
+                match head_of(&inner.database).await {
+                    Ok(head) => raise(&inner.head, head),
+                    // The database answers, but has not been migrated yet.
+                    Err(crate::Error::Database(_)) => {}
+                    Err(error) => return Err(error),
+                }
+                if hearing.is_deaf(Instant::now()) {
+                    return Ok(());
+                }
+                inner.presence.look(&mut hearing, Instant::now());
+                inner.say_if_due(&mut listener, &mut hearing).await?;
+            }
         }
     }
 }
 
 impl Inner {
+    /// Says that this process is there, when it is time.
+    async fn say_if_due(&self, listener: &mut PgListener, hearing: &mut Hearing) -> Result<()> {
+        if hearing.is_due(Instant::now()) {
+            let saying =
+                sqlx::query("select set_config('synchronous_commit', 'off', true), pg_notify($1, $2)")
+                    .bind(PRESENCE_CHANNEL)
+                    .bind(self.presence.payload())
+                    .execute(listener);
+            let said = tokio::time::timeout(SAID_WITHIN, saying).await;
+            said.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+            hearing.said(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Somebody says that he is there. Until he knew of this process, or this one of him, not everything was told.
+    fn hear(&self, hearing: &mut Hearing, payload: &str) {
+        if self.presence.heard(hearing, payload, Instant::now()) {
+            self.wake_all();
+        }
+    }
+
     fn note(&self, life: u64, channel: &str, payload: &str) {
         match channel {
             LOG_CHANNEL => {
@@ -346,7 +478,7 @@ impl Inner {
                         let (partition, position) = pair.split_once(':')?;
                         Some((partition.parse().ok()?, position.parse().ok()?))
                     });
-                    self.note_progress(life, subscription, source, positions);
+                    self.note_progress(life, subscription, source, positions, Mover::Any);
                 }
             }
             TIMER_CHANNEL => self.timers.send_modify(|version| *version += 1),

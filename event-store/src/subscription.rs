@@ -10,6 +10,7 @@
 
 mod applying;
 mod cursor;
+mod pacing;
 mod reacting;
 mod retrying;
 
@@ -31,12 +32,11 @@ use crate::{Error, Metadata, PARTITIONS, Recorded, Result};
 
 use applying::Applier;
 use cursor::Cursor;
+pub use pacing::Pace;
+use pacing::Pause;
 pub use reacting::{Reacting, Reactor};
 pub use retrying::{Retried, retry_parked};
 
-/// Whoever has worked rests half as long as that took, but no longer than this: the busier the machine, the more events
-/// share a transaction.
-const LONGEST_REST: Duration = Duration::from_millis(25);
 /// How long a broker may be silent about events that are in the log.
 const SILENCE: Duration = Duration::from_millis(250);
 /// How many events are applied in one transaction at most.
@@ -203,8 +203,8 @@ pub enum Effects {
     Rows,
     /// These rows, which nobody but the owner of their partitions writes.
     Changes(RowChanges),
-    /// Timed work. Where there is none, or workers of this process have taken all of it, the checkpoint is moved a moment
-    /// later, together with what is not done by then.
+    /// Timed work. Unless some of it is due at once and workers of this process cannot take it, the checkpoint is moved a
+    /// moment later, and with it is written what is due later, and what is not done by then.
     Timers(TimerChanges),
 }
 
@@ -243,30 +243,20 @@ pub struct Subscription {
     pub sources: Vec<Source>,
     /// What it does.
     pub subscriber: Arc<dyn Subscriber>,
-    /// Kafka; without it the logs are followed.
+    /// Kafka; without it, or when it belongs to this process, the logs are followed.
     pub broker: Option<Broker>,
     /// Reads the records of topics.
     pub reader: Reader,
-    /// How soon after one batch the next may begin. A single event is applied at once; under load events come
-    /// together, because a transaction for each would cost more than the events themselves.
-    pub pace: Duration,
-    /// How much later for each event of the batch, up to [`Subscription::LONGEST_GATHERING`]: what is written for
-    /// an aggregate is written once for all of its events that came together. Not where most events are waited for in
-    /// this process.
-    pub pace_per_event: Duration,
+    /// How soon after one batch the next may begin.
+    pub pace: Pace,
 }
 
 impl Subscription {
-    /// The pace of what somebody waits for.
-    pub const PACE: Duration = Duration::from_millis(4);
-    /// How long events gather at most because the last batch had many.
-    pub const LONGEST_GATHERING: Duration = Duration::from_millis(20);
-
     /// Follows the sources until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut membership = self.home.leases().join(&self.name, PARTITIONS);
         let logs: Vec<&Log> = self.sources.iter().map(|source| &source.log).collect();
-        let mut inbox = self.broker.as_ref().map(|broker| broker.listen(&logs));
+        let mut inbox = self.heard().map(|broker| broker.listen(&logs));
         while !stop.is_cancelled() {
             let slots = membership.held().borrow_and_update().clone();
             if slots.is_empty() {
@@ -313,6 +303,11 @@ impl Subscription {
         }
     }
 
+    /// The broker that tells something new.
+    fn heard(&self) -> Option<&Broker> {
+        self.broker.as_ref().filter(|broker| !broker.config().own)
+    }
+
     /// Follows the partitions in `slots` until the plumbing fails or ownership is lost.
     async fn follow(
         &self,
@@ -320,17 +315,21 @@ impl Subscription {
         mut inbox: Option<&mut Listener>,
         stop: &CancellationToken,
     ) -> Result<()> {
+        // Checkpoints that were moved by commits that are not flushed may be undone when the server is lost, and with
+        // them what came of their events. Then all is read anew.
+        let mut lives = self.home.signal().lives();
+        let life = *lives.borrow_and_update();
         let mut cursors = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             cursors.push(Cursor::load(self, source, slots).await?);
         }
         // After the checkpoints: a former owner that parks an event still moves one that was read here, and is found
         // out by that.
-        let mut applier = Applier::start(self, stop).await?;
+        let mut applier = Applier::start(self, life, stop).await?;
         let mut incoming: Vec<(usize, Incoming)> = Vec::with_capacity(BATCH_EVENTS);
-        let mut worked_at: Option<Instant> = None;
-        let mut pause = Duration::ZERO;
-        let progress = self.home.signal().progress(&self.name);
+        let mut pause: Option<Pause> = None;
+        let signal = self.home.signal();
+        let progress = signal.progress(&self.name);
         loop {
             let begun = Instant::now();
             let waiting = progress.waiting();
@@ -364,52 +363,35 @@ impl Subscription {
                 if let Some(inbox) = &inbox {
                     inbox.knows(index, cursor.known());
                 }
-                let is_due = cursor.store_at().is_some_and(|at| at <= Instant::now() || stop.is_cancelled());
+                let store_at = cursor.store_at(signal.is_alone());
+                let is_due = store_at.is_some_and(|at| at <= Instant::now() || stop.is_cancelled());
                 if is_due && !applier.store(self, cursor).await? {
                     return Ok(());
                 }
             }
             if worked > 0 {
-                worked_at = Some(begun);
-                pause = self.pause(worked, waiting, begun.elapsed());
+                pause = Some(self.pace.pause(worked, waiting, signal.is_alone(), begun));
             }
-            if stop.is_cancelled() {
+            if stop.is_cancelled() || signal.life() != life {
                 return Ok(());
             }
-            wait(&mut inbox, &mut incoming, &mut cursors, stop).await;
-            if let Some(at) = worked_at {
-                collect(&mut inbox, &mut incoming, at + pause, stop).await;
+            tokio::select! {
+                () = wait(&mut inbox, &mut incoming, &mut cursors, signal.is_alone(), stop) => {}
+                _ = lives.changed() => return Ok(()),
+            }
+            if let Some(pause) = &pause {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = pause.pass(&progress, &cursors) => {}
+                }
+                collect(&mut inbox, &mut incoming);
             }
         }
     }
-
-    /// How long after the beginning of a batch of so many events, for which so many waited and which took so long, the
-    /// next may begin.
-    fn pause(&self, events: usize, waiting: usize, took: Duration) -> Duration {
-        let gathering = if waiting * 2 >= events {
-            Duration::ZERO
-        } else {
-            let all = self.pace_per_event.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX));
-            all.min(Self::LONGEST_GATHERING.saturating_sub(self.pace))
-        };
-        (self.pace + gathering).max(took + (took / 2).min(LONGEST_REST))
-    }
 }
 
-/// Collects records until a time, if it is not past: whoever has just worked lets more come together.
-async fn collect(
-    inbox: &mut Option<&mut Listener>,
-    incoming: &mut Vec<(usize, Incoming)>,
-    until: Instant,
-    stop: &CancellationToken,
-) {
-    if until <= Instant::now() {
-        return;
-    }
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = tokio::time::sleep_until(until) => {}
-    }
+/// Collects the records that came meanwhile.
+fn collect(inbox: &mut Option<&mut Listener>, incoming: &mut Vec<(usize, Incoming)>) {
     if let Some(inbox) = inbox {
         while incoming.len() < BATCH_EVENTS
             && let Ok(record) = inbox.records.try_recv()
@@ -424,9 +406,10 @@ async fn wait(
     inbox: &mut Option<&mut Listener>,
     incoming: &mut Vec<(usize, Incoming)>,
     cursors: &mut [Cursor],
+    is_alone: bool,
     stop: &CancellationToken,
 ) {
-    let until = cursors.iter().filter_map(Cursor::wake_at).min();
+    let until = cursors.iter().filter_map(|cursor| cursor.wake_at(is_alone)).min();
     let heads = futures::future::select_all(cursors.iter_mut().map(|cursor| Box::pin(cursor.grown())));
     let arrival = async {
         match inbox {

@@ -52,7 +52,7 @@ impl Tail {
     }
 
     pub(crate) fn follow(&self) -> Follower {
-        Follower { arriving: self.batches.subscribe(), batches: BTreeMap::new() }
+        Follower { arriving: self.batches.subscribe(), batches: BTreeMap::new(), upto: self.upto() }
     }
 }
 
@@ -62,6 +62,8 @@ pub struct Follower {
     arriving: broadcast::Receiver<Arc<[Recorded]>>,
     /// What has arrived, by the first position: two commits may be told of in the wrong order.
     batches: BTreeMap<i64, Arc<[Recorded]>>,
+    /// Up to where was told.
+    upto: Arc<AtomicI64>,
 }
 
 impl Follower {
@@ -97,6 +99,16 @@ impl Follower {
                 return Some((batch, from));
             }
         }
+    }
+
+    /// Whether anything was ever told here.
+    pub fn has_told(&self) -> bool {
+        self.upto.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether so much has arrived that some of it is lost soon, if it is not taken.
+    pub fn is_filling(&self) -> bool {
+        self.arriving.len() >= KEPT_BATCHES / 2
     }
 
     fn keep(&mut self, batch: Arc<[Recorded]>) {
@@ -163,6 +175,20 @@ mod tests {
         tail.committed(batch(5..=6));
         assert!(rest(&mut follower, 2).is_empty());
         assert_eq!(rest(&mut follower, 4), [5, 6]);
+    }
+
+    #[test]
+    fn who_takes_nothing_for_long_is_told_before_anything_is_lost() {
+        let tail = Tail::default();
+        let mut follower = tail.follow();
+        for position in 1..=31 {
+            tail.committed(batch(position..=position));
+        }
+        assert!(!follower.is_filling());
+        tail.committed(batch(32..=32));
+        assert!(follower.is_filling());
+        assert_eq!(rest(&mut follower, 0).len(), 32);
+        assert!(!follower.is_filling());
     }
 
     #[test]

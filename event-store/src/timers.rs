@@ -104,6 +104,19 @@ impl TimerChanges {
         self.set.is_empty() && self.clear.is_empty()
     }
 
+    /// Whether anything is said of a timer.
+    fn concern(&self, id: Uuid) -> bool {
+        self.set.iter().any(|timer| timer.id == id) || self.clear.contains(&id)
+    }
+
+    /// Takes in what is said later, whatever was said of the same timers before.
+    fn extend(&mut self, later: &Self) {
+        self.set.retain(|timer| !later.concern(timer.id));
+        self.clear.retain(|id| !later.concern(*id));
+        self.set.extend_from_slice(&later.set);
+        self.clear.extend_from_slice(&later.clear);
+    }
+
     /// Sets a timer, whatever was said of it before.
     pub fn set(&mut self, timer: Timer) {
         self.clear.retain(|id| *id != timer.id);

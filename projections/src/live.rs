@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use event_store::connections::Connections;
+use event_store::event::partition_of;
 use event_store::read_your_writes::{self, Place};
 use event_store::{Error, Log, Result};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::generations::{self, Generation};
+use crate::projector::memory_of;
 use crate::read_model::{ReadModel, key_type};
 use crate::remembered::Seen;
 
@@ -172,6 +174,18 @@ impl<M: ReadModel> Live<M> {
         Ok(rows)
     }
 
+    /// The row with a key, if a projector of this process wrote it last, as far as is known.
+    async fn remembered(&self, key: &str) -> Result<Option<Arc<M::Row>>> {
+        let [feed] = M::FEEDS else { return Ok(None) };
+        let generation = self.generation().await?;
+        let Some(memory) = memory_of::<M>(&self.log, &generation) else { return Ok(None) };
+        // Asked before the row is taken: what this process has written by then is in the memory, or was forgotten.
+        if !self.log.signal().is_own(&generation.subscription(), feed.service, partition_of(key)) {
+            return Ok(None);
+        }
+        Ok(memory.lock().ok().and_then(|memory| memory.peek(key)))
+    }
+
     async fn opened(&self, person: Uuid, row: &M::Row) -> Result<M::Row> {
         let mut value = serde_json::json!({ "row": row });
         self.log.personal().open(person, &mut value).await?;
@@ -183,6 +197,12 @@ impl<M: ReadModel> Live<M> {
     /// # Errors
     /// When the database is unreachable.
     pub async fn find(&self, key: &str) -> Result<Option<M::Row>> {
+        if let Some(row) = self.remembered(key).await? {
+            return match M::person(&row) {
+                Some(person) => self.opened(person, &row).await.map(Some),
+                None => Ok(Some(M::Row::clone(&row))),
+            };
+        }
         let statement = self.select(&format!("where t.{} = $1::{} limit 1", M::KEY, key_type::<M>())).await?;
         let found = sqlx::query(&statement).bind(key).fetch_all(self.connections()).await?;
         Ok(self.rows(&found).await?.pop())

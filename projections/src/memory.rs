@@ -1,8 +1,9 @@
-//! The rows a projector wrote last, so that the next batch need not read them.
+//! The rows a projector wrote last, so that neither the next batch nor a query of the same process need read them.
 //!
 //! They count for as long as its process owns the partitions: each row is made of one stream, and is written in the
 //! statement that moves the checkpoint of that stream's partition. Whoever finds the checkpoint where it left it knows
-//! that nobody else has written the row.
+//! that nobody else has written the row; and a query believes a row for as long as nobody else is known to have moved
+//! the checkpoint.
 
 use std::sync::Arc;
 
@@ -34,6 +35,11 @@ impl<R> RowMemory<R> {
     /// The row with a key, if it is remembered.
     pub(crate) fn get(&mut self, key: &str) -> Option<Arc<R>> {
         self.rows.get(key).map(|(row, _)| Arc::clone(row))
+    }
+
+    /// As [`RowMemory::get`], by somebody whose use does not keep it.
+    pub(crate) fn peek(&self, key: &str) -> Option<Arc<R>> {
+        self.rows.peek(key).map(|(row, _)| Arc::clone(row))
     }
 
     /// Notes what is about to be written.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,9 +25,6 @@ use crate::rebuild;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How long the projector waits before it tries again after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How much later the next batch begins for each event of the last. Under load most rows change several times within
-/// some milliseconds, and are written once.
-const PACE_PER_EVENT: Duration = Duration::from_micros(250);
 
 /// The logs read models are made of, by the names of their services, and the way to hear of new events.
 #[derive(Clone)]
@@ -59,25 +57,36 @@ impl Sources {
     }
 }
 
+/// The rows that a projector of this process wrote last.
+pub(crate) type SharedMemory<R> = Arc<Mutex<RowMemory<R>>>;
+
+/// What the projector of a generation remembers, if it is in this process.
+pub(crate) fn memory_of<M: ReadModel>(home: &Log, generation: &Generation) -> Option<SharedMemory<M::Row>> {
+    home.beside(&generation.subscription())
+}
+
 /// Applies events to one generation of a read model.
 pub struct Projector<M: ReadModel> {
     schema: String,
     /// Where the rows are.
     home: Log,
-    memory: Mutex<RowMemory<M::Row>>,
+    /// Queries of this process find it too: see [`memory_of`].
+    memory: SharedMemory<M::Row>,
     /// The logs whose events are needed in their stored form.
     sealed: BTreeMap<&'static str, Log>,
 }
 
 impl<M: ReadModel> Projector<M> {
-    /// The projector of a generation.
+    /// The projector of a generation: the one whose rows queries of this process remember, until the next is made.
     pub fn new(home: &Log, generation: &Generation, sources: &Sources) -> Self {
         let sealed = M::FEEDS
             .iter()
             .filter(|feed| feed.personal == PersonalData::Sealed)
             .filter_map(|feed| Some((feed.service, sources.logs.get(feed.service)?.clone())))
             .collect();
-        Self { schema: generation.schema(), home: home.clone(), memory: Mutex::default(), sealed }
+        let memory = SharedMemory::<M::Row>::default();
+        home.keep_beside(&generation.subscription(), Arc::clone(&memory));
+        Self { schema: generation.schema(), home: home.clone(), memory, sealed }
     }
 
     /// Replaces published events by their stored form where the sealed fields are needed.
@@ -186,7 +195,6 @@ pub(crate) fn subscription<M: ReadModel>(
         broker: sources.broker.clone(),
         reader: reader(),
         pace: M::PACE,
-        pace_per_event: PACE_PER_EVENT,
     })
 }
 
@@ -265,11 +273,40 @@ async fn keep<M: ReadModel>(
     }
     running.retain(|_, (_, task)| !task.is_finished());
     for generation in wanted {
-        let subscription = subscription::<M>(home, sources, &generation)?;
-        running.entry(generation.version).or_insert_with(|| {
+        if let Entry::Vacant(new) = running.entry(generation.version.clone()) {
+            let subscription = subscription::<M>(home, sources, &generation)?;
             let token = stop.child_token();
-            (token.clone(), tokio::spawn(subscription.run(token)))
-        });
+            new.insert((token.clone(), tokio::spawn(subscription.run(token))));
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use embedded::testing;
+
+    use super::*;
+    use crate::orders::PriceList;
+
+    #[tokio::test]
+    async fn what_is_remembered_stays_when_the_generations_are_looked_at_again() {
+        let database = testing::database("keep").await;
+        let home = Log::open("orders", &database.url, [7; 32]).expect("the URL is good");
+        home.migrate().await.expect("the migrations apply");
+        let logs = BTreeMap::from([("orders", home.clone()), ("catalog", home.clone())]);
+        let (sources, stop) = (Sources { logs, broker: None }, CancellationToken::new());
+        let mut running = BTreeMap::new();
+        let mut kept = Vec::new();
+        for _ in 0..2 {
+            keep::<PriceList>(&home, &sources, &mut running, &stop).await.expect("kept");
+            let generation = generations::ensure::<PriceList>(&home).await.expect("it is there");
+            kept.push(memory_of::<PriceList>(&home, &generation).expect("it is projected here"));
+        }
+        assert!(Arc::ptr_eq(&kept[0], &kept[1]));
+        stop.cancel();
+        for (_, task) in running.into_values() {
+            task.await.expect("the projector ends");
+        }
+    }
 }

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use event_store::connections::Connections;
 use event_store::event::partition_of;
-use event_store::subscription::{ApplyError, RowChanges, Subscription};
+use event_store::subscription::{ApplyError, Pace, RowChanges};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, PgExecutor};
@@ -58,7 +57,7 @@ pub trait ReadModel: Send + Sync + 'static {
     /// without locks, and those written last need not be read.
     const OF_ONE_STREAM: bool = true;
     /// How soon after one batch of events the next is written.
-    const PACE: Duration = Subscription::PACE;
+    const PACE: Pace = Pace::ROWS;
     /// Secondary indexes: what follows `create index … on table`, such as `(user_id, created_at desc)`.
     const INDEXES: &'static [&'static str] = &[];
 

@@ -120,6 +120,7 @@ async fn broker(options: &BrokerOptions) -> anyhow::Result<(Broker, Option<Embed
     let config = BrokerConfig {
         topic_prefix: options.topic_prefix.clone(),
         embedded: true,
+        own: true,
         ..BrokerConfig::new(embedded.bootstrap_servers())
     };
     for service in Service::ALL {

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Batch, Cursor};
 use super::{ApplyError, Delivered, Effects, Subscription};
-use crate::checkpoints::{self, Moving, Step};
+use crate::checkpoints::{Moving, Step};
+use crate::signal::Mover;
 use crate::timers::{InHand, TimerChanges};
 use crate::{Error, Result, crash_point, parked, planted};
 
@@ -36,14 +37,18 @@ pub(super) struct Applier {
     /// Streams with an event in the waiting room; theirs wait behind it.
     waiting: HashSet<Stream>,
     stop: CancellationToken,
-    /// The connection to the server's notifications in which all was written that is remembered.
+    /// The life of the database in which the checkpoints were loaded.
     life: u64,
-    /// Work that was given to workers because of events whose checkpoints are not stored yet.
+    /// Timed work that came of events whose checkpoints are not stored yet.
     in_hand: InHand,
 }
 
 impl Applier {
-    pub(super) async fn start(subscription: &Subscription, stop: &CancellationToken) -> Result<Self> {
+    pub(super) async fn start(
+        subscription: &Subscription,
+        life: u64,
+        stop: &CancellationToken,
+    ) -> Result<Self> {
         let mut connection = subscription.home.database().acquire().await?;
         let mut waiting = HashSet::new();
         for source in &subscription.sources {
@@ -54,12 +59,7 @@ impl Applier {
                 waiting.insert((source.to_owned(), aggregate_type, aggregate_id));
             }
         }
-        Ok(Self {
-            waiting,
-            stop: stop.clone(),
-            life: subscription.home.signal().life(),
-            in_hand: InHand::default(),
-        })
+        Ok(Self { waiting, stop: stop.clone(), life, in_hand: InHand::default() })
     }
 
     /// Applies a batch. Says whether this process goes on with it: it does not when it is to stop, or is no
@@ -71,11 +71,10 @@ impl Applier {
         batch: Batch,
     ) -> Result<bool> {
         if !batch.steps.is_empty() {
-            let life = subscription.home.signal().life();
-            if life != self.life {
+            let life = self.life;
+            if subscription.home.signal().life() != life {
                 // The server was gone, and with it perhaps what was not flushed.
-                subscription.subscriber.forget();
-                self.life = life;
+                return Ok(false);
             }
             if batch.events.is_empty() {
                 cursor.pass(&batch.steps);
@@ -83,7 +82,8 @@ impl Applier {
                 return Ok(false);
             }
             let reached: Vec<(i16, i64)> = batch.steps.iter().map(|step| (step.partition, step.to)).collect();
-            subscription.home.signal().progressed(life, &subscription.name, &cursor.source, &reached);
+            let signal = subscription.home.signal();
+            signal.progressed(life, &subscription.name, &cursor.source, &reached, Mover::Own);
             metrics::counter!("mart_events_applied_total", "subscription" => subscription.name.clone())
                 .increment(batch.events.len() as u64);
         }
@@ -98,7 +98,8 @@ impl Applier {
         cursor: &mut Cursor,
         batch: &Batch,
     ) -> Result<bool> {
-        let delayed = batch.events.iter().any(|event| self.waiting.contains(&stream(event)));
+        let is_waiting = |event| self.waiting.contains(&stream(event));
+        let delayed = !self.waiting.is_empty() && batch.events.iter().any(is_waiting);
         let applied = if delayed {
             Err(ApplyError::Event(String::new()))
         } else {
@@ -128,13 +129,13 @@ impl Applier {
             let name = &subscription.name;
             crash_point!("checkpoint-before-commit", name, Err(Error::ShuttingDown));
             let is_owner = if self.in_hand.needs_rows(&cursor.source) {
-                let moving = Moving { subscription: name, source: &cursor.source, steps: &steps };
+                let moving = moving(subscription, cursor, &steps);
                 self.change(subscription, &TimerChanges::default(), &moving).await?
             } else {
                 // Should another process have taken some of the partitions, the others move all the same: what was done
                 // about their events is done.
                 let mut connection = subscription.home.connections().take().await?;
-                let is_owner = checkpoints::step(&mut connection, name, &cursor.source, &steps).await?;
+                let is_owner = moving(subscription, cursor, &steps).step(&mut connection).await?;
                 connection.give_back();
                 is_owner
             };
@@ -241,7 +242,8 @@ impl Applier {
         steps: &[Step],
     ) -> std::result::Result<Applied, ApplyError> {
         let Subscription { name, home, subscriber, .. } = subscription;
-        let moving = Moving { subscription: name, source: &cursor.source, steps };
+        // As late as can be: somebody may have come meanwhile who is to be told.
+        let moving = || moving(subscription, cursor, steps);
         let applied = match subscriber.prepare(events).await? {
             Effects::Timers(changes) if changes.is_empty() => return Ok(Applied::Nothing),
             Effects::Timers(changes) => {
@@ -250,7 +252,7 @@ impl Applier {
                     crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
                     return Ok(Applied::Nothing);
                 }
-                let is_owner = self.change(subscription, &changes, &moving).await;
+                let is_owner = self.change(subscription, &changes, &moving()).await;
                 if matches!(is_owner, Ok(true)) {
                     crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
                 }
@@ -260,7 +262,7 @@ impl Applier {
             }
             Effects::Changes(changes) if !planted!("defect-projector-checkpoint-apart") => {
                 crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
-                let written = moving.write(home.connections(), &changes).await;
+                let written = moving().write(home.connections(), &changes).await;
                 if let Ok(Some(())) = written {
                     crash_point!("subscription-after-commit", name, Err(Error::ShuttingDown.into()));
                 }
@@ -297,11 +299,17 @@ async fn move_on(
     cursor: &Cursor,
     step: Step,
 ) -> Result<Applied> {
-    if !checkpoints::step(&mut transaction, &subscription.name, &cursor.source, &[step]).await? {
+    if !moving(subscription, cursor, &[step]).step(&mut transaction).await? {
         return Ok(Applied::Over);
     }
     transaction.commit().await?;
     Ok(Applied::Written)
+}
+
+/// How checkpoints of a subscription are moved now.
+fn moving<'a>(subscription: &'a Subscription, cursor: &'a Cursor, steps: &'a [Step]) -> Moving<'a> {
+    let told = !subscription.home.signal().is_alone();
+    Moving { subscription: &subscription.name, source: &cursor.source, steps, told }
 }
 
 fn stream(event: &Delivered) -> Stream {
@@ -319,7 +327,7 @@ async fn in_transaction(
     let mut connection = home.connections().take().await?;
     let mut transaction = connection.begin().await?;
     if planted!("defect-projector-checkpoint-apart") {
-        let is_owner = checkpoints::step(&mut transaction, name, &cursor.source, steps).await?;
+        let is_owner = moving(subscription, cursor, steps).step(&mut transaction).await?;
         transaction.commit().await?;
         crash_point!("checkpoint-apart", name, Err(Error::ShuttingDown.into()));
         let mut transaction = connection.begin().await?;
@@ -329,7 +337,7 @@ async fn in_transaction(
     }
     subscriber.write(events, &mut transaction).await?;
     crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
-    if !checkpoints::step(&mut transaction, name, &cursor.source, steps).await? {
+    if !moving(subscription, cursor, steps).step(&mut transaction).await? {
         return Ok(Applied::Over);
     }
     transaction.commit().await?;

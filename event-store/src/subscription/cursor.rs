@@ -10,17 +10,23 @@ use crate::broker::Incoming;
 use crate::checkpoints::{self, Positions, Step};
 use crate::lease::Slots;
 use crate::log::Log;
+use crate::signal::Mover;
 use crate::tail::Follower;
 use crate::{Recorded, Result, feed, planted};
 
 /// How long a log may be ahead although the broker delivers: one partition of it may be stuck.
 const LONGEST_DOUBT: Duration = Duration::from_secs(1);
+/// How long the log may be ahead of what this process wrote itself before it is read, where there is no broker: what it
+/// commits at the same time may be told in the wrong order.
+const TOLD_WITHIN: Duration = Duration::from_millis(5);
 /// From how many positions on a gap is left to the ordinary reading of the log.
 const WIDE_GAP: i64 = 5_000;
 
 /// How long checkpoints may stay unstored that moved past what needed nothing written. Other processes are told of
 /// them that much later, or by as much as the subscription paces itself.
 const UNSTORED: Duration = Duration::from_millis(50);
+/// The same while there is no other process: they are needed only should this one end.
+const UNSTORED_ALONE: Duration = Duration::from_millis(250);
 
 pub(super) struct Cursor {
     pub(super) source: String,
@@ -69,7 +75,8 @@ impl Cursor {
             checkpoints::load(subscription.home.database(), &subscription.name, &name, 0).await?;
         let reached: Vec<(i16, i64)> =
             positions.iter().map(|(partition, position)| (*partition, *position)).collect();
-        subscription.home.signal().progressed(life, &subscription.name, &name, &reached);
+        // Nobody remembers a row by now: one that is found in memory from here on was written by this process.
+        subscription.home.signal().progressed(life, &subscription.name, &name, &reached, Mover::Own);
         positions.retain(|partition, _| slots.contains(partition));
         let tail = source.log.follow();
         source.log.signal().refresh().await?;
@@ -87,7 +94,7 @@ impl Cursor {
             verified: -1,
             ahead_since: None,
             last_arrival: Instant::now(),
-            has_broker: subscription.broker.is_some(),
+            has_broker: subscription.heard().is_some(),
             // What was missed while nobody listened is in the log.
             following: true,
             expected: None,
@@ -104,15 +111,25 @@ impl Cursor {
         }
     }
 
-    /// When the log is to be looked into if the broker brings nothing.
+    /// When the log is to be looked into if nobody brings what is new.
     pub(super) fn look_at(&self) -> Option<Instant> {
         let since = self.ahead_since?;
+        if self.following {
+            let is_told = !self.has_broker && self.verified >= 0 && self.tail.has_told();
+            return Some(if is_told { since + TOLD_WITHIN } else { since });
+        }
         Some((since + SILENCE).max(self.last_arrival + SILENCE).min(since + LONGEST_DOUBT))
     }
 
-    /// When checkpoints that moved past what needed nothing written are to be stored.
-    pub(super) fn store_at(&self) -> Option<Instant> {
-        Some(self.unstored_since? + UNSTORED)
+    /// When checkpoints that moved past what needed nothing written are to be stored, in a process that is alone or
+    /// not.
+    pub(super) fn store_at(&self, is_alone: bool) -> Option<Instant> {
+        Some(self.unstored_since? + if is_alone { UNSTORED_ALONE } else { UNSTORED })
+    }
+
+    /// Whether so much was written by this process that it must be taken now.
+    pub(super) fn is_filling(&self) -> bool {
+        self.tail.is_filling()
     }
 
     /// The steps to the checkpoints that are not stored yet.
@@ -121,8 +138,8 @@ impl Cursor {
     }
 
     /// When something is to be done without an arrival.
-    pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.look_at().into_iter().chain(self.store_at()).min()
+    pub(super) fn wake_at(&self, is_alone: bool) -> Option<Instant> {
+        self.look_at().into_iter().chain(self.store_at(is_alone)).min()
     }
 
     pub(super) fn should_look(&mut self) -> bool {
@@ -133,7 +150,7 @@ impl Cursor {
         }
         let now = Instant::now();
         self.ahead_since.get_or_insert(now);
-        self.following || self.look_at().is_some_and(|at| at <= now)
+        self.look_at().is_some_and(|at| at <= now)
     }
 
     fn floor(&self, partition: i16) -> Option<i64> {
@@ -378,10 +395,10 @@ impl Cursor {
             }
         }
         if let Some(head) = batch.verified {
-            self.verified = head;
-            if *self.head.borrow() <= head {
+            if head > self.verified || *self.head.borrow() <= head {
                 self.ahead_since = None;
             }
+            self.verified = head;
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::timers::TimerChanges;
 #[async_trait]
 pub trait Reactor: Send + Sync + 'static {
     /// Carries out the commands of a batch, and gives its timed work, which is set and cleared in the transaction
-    /// that moves the checkpoint, as far as it is not done by then.
+    /// that moves the checkpoint, as far as it is not done by then. A timer is set and cleared because of one log: the
+    /// checkpoints of several are moved one after the other, and may be stored in another order than they were reached.
     ///
     /// # Errors
     /// See [`ApplyError`]; a refusal of the domain is an answer and no error.

@@ -58,19 +58,22 @@ impl Workers {
         receiver
     }
 
-    /// Gives the timed work of events of a log to the workers, if all of it is due at once, may be repeated, and finds
-    /// places. Says whether it did. It has no row then; whoever stores the checkpoints behind those events must
-    /// [`change`](Workers::change) what is still in hand in the same statement.
+    /// Gives the timed work of events of a log to the workers, if all of it that is due at once may be repeated, and
+    /// finds places; other changes are put aside. Says whether it did. Nothing of it has a row then; whoever stores the
+    /// checkpoints behind those events must [`change`](Workers::change) what is still in hand in the same statement.
     pub(crate) fn hand(&self, source: &str, changes: &TimerChanges, in_hand: &mut InHand) -> bool {
-        if !changes.clear.is_empty() || in_hand.has_any_of(changes) {
+        let (later, at_once): (Vec<Timer>, Vec<Timer>) =
+            changes.set.iter().cloned().partition(|timer| timer.due_at.is_some());
+        if in_hand.has_any_of(changes) || at_once.iter().any(|timer| in_hand.is_aside(source, timer.id)) {
             return false;
         }
         let may_begin = |(queue, place): (Queue, _)| queue.repeatable.then_some(place);
         let places: Option<Vec<OwnedPermit<Handed>>> =
-            changes.set.iter().map(|timer| self.place(timer).and_then(may_begin)).collect();
+            at_once.iter().map(|timer| self.place(timer).and_then(may_begin)).collect();
         let Some(places) = places else { return false };
-        for (timer, place) in changes.set.iter().zip(places) {
-            let timer = Arc::new(timer.clone());
+        in_hand.put_aside(source, &TimerChanges { set: later, clear: changes.clear.clone() });
+        for (timer, place) in at_once.into_iter().zip(places) {
+            let timer = Arc::new(timer);
             let hold = in_hand.add(source, Arc::clone(&timer));
             drop(place.send(Handed { timer, hold, at: Instant::now() }));
         }
@@ -90,6 +93,7 @@ impl Workers {
         in_hand: &mut InHand,
         moving: &Moving<'_>,
     ) -> sqlx::Result<bool> {
+        let changes = &in_hand.with_aside(moving.source, changes);
         let writing = in_hand.begin_writing(moving.source, changes);
         let places = changes.set.iter().map(|timer| self.place(timer).map(|(_, place)| place));
         let places: Vec<Option<OwnedPermit<Handed>>> = places.collect();
@@ -127,7 +131,7 @@ impl Workers {
             }
         }
         drop(writing);
-        in_hand.supersede(changes);
+        in_hand.supersede(moving.source, changes);
         in_hand.settle();
         delete(connections, &mut done).await;
         give_back(connections, &left).await;

@@ -2,11 +2,14 @@
 //!
 //! Work that is due at once begins before anything of it is written. Most of it is done when the checkpoint behind
 //! its event is stored, and never has a row; what is not done by then is written together with that checkpoint. So it
-//! is never lost: as long as there is no row, the event comes again.
+//! is never lost: as long as there is no row, the event comes again. Work that is due later waits for that checkpoint
+//! too, and what is cleared before has no row either.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{Lease, Timer, TimerChanges};
 
@@ -186,9 +189,14 @@ impl Hold {
     }
 }
 
-/// The work that a subscription gave to workers and that has no row yet.
+/// The work of a subscription that has no row yet.
 #[derive(Debug, Default)]
-pub(crate) struct InHand(Vec<Piece>);
+pub(crate) struct InHand {
+    /// What was given to workers.
+    pieces: Vec<Piece>,
+    /// What is due later, and what is to be cleared, by the log whose events say so.
+    aside: BTreeMap<String, TimerChanges>,
+}
 
 #[derive(Debug)]
 struct Piece {
@@ -200,7 +208,7 @@ struct Piece {
 
 impl Piece {
     fn is_in(&self, changes: &TimerChanges) -> bool {
-        changes.set.iter().any(|set| set.id == self.timer.id) || changes.clear.contains(&self.timer.id)
+        changes.concern(self.timer.id)
     }
 }
 
@@ -208,29 +216,51 @@ impl InHand {
     /// Takes note of a piece of work that an event of a log asked for.
     pub(super) fn add(&mut self, source: &str, timer: Arc<Timer>) -> Hold {
         let hold = Hold::unwritten();
-        self.0.push(Piece { source: source.to_owned(), timer, hold: hold.clone() });
+        self.pieces.push(Piece { source: source.to_owned(), timer, hold: hold.clone() });
         hold
+    }
+
+    /// Takes note of changes that events of a log ask for, none of which is due at once.
+    pub(super) fn put_aside(&mut self, source: &str, changes: &TimerChanges) {
+        if !changes.is_empty() {
+            self.aside.entry(source.to_owned()).or_default().extend(changes);
+        }
+    }
+
+    /// Whether changes of a timer were put aside because of a log.
+    pub(super) fn is_aside(&self, source: &str, id: Uuid) -> bool {
+        self.aside.get(source).is_some_and(|changes| changes.concern(id))
+    }
+
+    /// Changes together with those put aside because of the same log; they are the later ones.
+    pub(super) fn with_aside(&self, source: &str, changes: &TimerChanges) -> TimerChanges {
+        let mut all = self.aside.get(source).cloned().unwrap_or_default();
+        all.extend(changes);
+        all
     }
 
     /// Whether there is work that is to be written when the checkpoints of a log are stored.
     pub(crate) fn needs_rows(&mut self, source: &str) -> bool {
         self.settle();
-        self.0.iter().any(|piece| piece.source == source)
+        self.pieces.iter().any(|piece| piece.source == source)
+            || self.aside.get(source).is_some_and(|aside| !aside.is_empty())
     }
 
     /// Whether some of this work is here already, under the same id.
     pub(super) fn has_any_of(&self, changes: &TimerChanges) -> bool {
-        self.0.iter().any(|piece| piece.is_in(changes))
+        self.pieces.iter().any(|piece| piece.is_in(changes))
     }
 
     /// Forgets what has a row, or needs none.
     pub(super) fn settle(&mut self) {
-        self.0.retain(|piece| piece.hold.needs_a_row());
+        self.pieces.retain(|piece| piece.hold.needs_a_row());
     }
 
-    /// Forgets work that was set anew or cleared: what was said of it last counts.
-    pub(super) fn supersede(&mut self, changes: &TimerChanges) {
-        self.0.retain(|piece| {
+    /// Forgets what was put aside because of a log, which is written, and work that was set anew or cleared: what was
+    /// said of it last counts.
+    pub(super) fn supersede(&mut self, source: &str, changes: &TimerChanges) {
+        self.aside.remove(source);
+        self.pieces.retain(|piece| {
             let is_superseded = piece.is_in(changes);
             if is_superseded {
                 piece.hold.is_over();
@@ -241,7 +271,7 @@ impl InHand {
 
     /// What is to be written together with the checkpoints of a log, unless it is about to be set anew or cleared.
     pub(super) fn begin_writing(&self, source: &str, changes: &TimerChanges) -> BeingWritten {
-        let pieces = self.0.iter().filter(|piece| piece.source == source && !piece.is_in(changes));
+        let pieces = self.pieces.iter().filter(|piece| piece.source == source && !piece.is_in(changes));
         let work = pieces.filter_map(|Piece { timer, hold, .. }| {
             let taken = hold.begin_writing()?;
             Some(Writing { timer: Arc::clone(timer), hold: hold.clone(), taken })
@@ -277,8 +307,6 @@ impl Drop for BeingWritten {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     fn timer(number: u128) -> Timer {
@@ -400,14 +428,44 @@ mod tests {
             assert!(in_hand.has_any_of(&changes));
             assert!(in_hand.begin_writing("accounts", &changes).0.is_empty());
             assert!(in_hand.needs_rows("accounts"), "until the change is committed");
-            in_hand.supersede(&changes);
+            in_hand.supersede("accounts", &changes);
             assert!(!in_hand.needs_rows("accounts"));
             assert_eq!((hold.done(), hold.putting_off()), (None, PuttingOff::Over));
         }
         let (mut in_hand, _) = in_hand();
         let others = TimerChanges { set: vec![timer(2)], clear: vec![timer(3).id] };
         assert!(!in_hand.has_any_of(&others));
-        in_hand.supersede(&others);
+        in_hand.supersede("accounts", &others);
+        assert!(in_hand.needs_rows("accounts"));
+    }
+
+    fn changes(set: &[u128], clear: &[u128]) -> TimerChanges {
+        TimerChanges {
+            set: set.iter().map(|number| timer(*number)).collect(),
+            clear: clear.iter().map(|number| Uuid::from_u128(*number)).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_put_aside_is_written_once_as_it_was_said_last() {
+        let mut in_hand = InHand::default();
+        in_hand.put_aside("accounts", &changes(&[1, 2, 3], &[]));
+        in_hand.put_aside("accounts", &changes(&[2], &[3, 4]));
+        assert!(in_hand.needs_rows("accounts") && in_hand.is_aside("accounts", timer(4).id));
+        let all = in_hand.with_aside("accounts", &changes(&[4], &[2]));
+        assert_eq!(all, changes(&[1, 4], &[3, 2]));
+        assert!(in_hand.needs_rows("accounts"), "until it is committed");
+        in_hand.supersede("accounts", &all);
+        assert!(!in_hand.needs_rows("accounts"));
+    }
+
+    #[test]
+    fn what_is_put_aside_because_of_one_log_is_written_with_the_checkpoints_of_that_one() {
+        let mut in_hand = InHand::default();
+        in_hand.put_aside("accounts", &changes(&[1], &[]));
+        assert!(!in_hand.needs_rows("others") && !in_hand.is_aside("others", timer(1).id));
+        assert!(in_hand.with_aside("others", &TimerChanges::default()).is_empty());
+        in_hand.supersede("others", &TimerChanges::default());
         assert!(in_hand.needs_rows("accounts"));
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::account::{AccountCommand, bus, log, new_id};
+use crate::account::{AccountCommand, apart, bus, log, new_id};
 use crate::following::{
     Balances, PATIENCE, balances, caught_up, connect, encoder, make_topic, subscription, tables,
 };
@@ -167,6 +167,33 @@ async fn what_is_put_back_in_order_is_committed_event_by_event() {
     hesitating.go_on.notify_one();
     let retried = retrying.await.expect("it ends").expect("it is tried");
     assert_eq!((retried.applied, retried.stuck.len()), (2, 0));
+    stop.cancel();
+    follower.await.expect("the subscription ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_of_the_server_undid_is_done_again_without_a_new_event() {
+    let (_database, log) = log().await;
+    tables(&log).await;
+    let stop = CancellationToken::new();
+    let follower = tokio::spawn(subscription(&log, None).run(stop.clone()));
+    let id = new_id();
+    deposit(&log, &id, 2).await;
+    caught_up(&log).await;
+    let expected = HashMap::from([(id, 2)]);
+    assert_eq!(balances(&log).await, expected);
+
+    // As after a crash: what was not flushed is gone, and so are all connections.
+    sqlx::raw_sql(
+        "update event_store.checkpoints set position = 0; delete from balances; \
+         select pg_terminate_backend(pid) from pg_stat_activity \
+         where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    .execute(log.database())
+    .await
+    .expect("undone");
+    let looking = apart(&log);
+    until("its balance is there again", async || balances(&looking).await == expected).await;
     stop.cancel();
     follower.await.expect("the subscription ends");
 }

@@ -12,7 +12,7 @@ use event_store::broker::{Broker, BrokerConfig};
 use event_store::read_your_writes::{self, Place};
 use event_store::relay::{self, Encoder, Published};
 use event_store::subscription::{
-    ApplyError, Body, Delivered, Reader, Source, Subscriber, Subscription, retry_parked,
+    ApplyError, Body, Delivered, Pace, Reader, Source, Subscriber, Subscription, retry_parked,
 };
 use event_store::{Context, Error, Log, Target, feed, parked};
 use futures::future::join_all;
@@ -131,8 +131,7 @@ pub(crate) fn subscription(log: &Log, broker: Option<Broker>) -> Subscription {
         subscriber: Arc::new(Balances::default()),
         broker,
         reader: reader(),
-        pace: Subscription::PACE,
-        pace_per_event: Duration::ZERO,
+        pace: Pace::REACTIONS,
     }
 }
 
@@ -191,9 +190,15 @@ struct Following {
 
 impl Following {
     async fn start(log: &Log, subscriber: Balances) -> Self {
+        Self::start_with(log, subscriber, false).await
+    }
+
+    /// With a broker that belongs to this process or not.
+    async fn start_with(log: &Log, subscriber: Balances, own: bool) -> Self {
         let server = testing::broker();
         make_topic(&server).await;
         let broker = connect(&server);
+        let broker = Broker::new(BrokerConfig { own, ..broker.config().clone() });
         let stop = CancellationToken::new();
         let relay = tokio::spawn(relay::run(log.clone(), broker.clone(), encoder(), stop.clone()));
         let subscription =
@@ -217,6 +222,12 @@ async fn what_is_committed_reaches_the_topic_and_its_subscribers_once() {
     let expected = deposit(&log, 40, 5).await;
     caught_up(&log).await;
     assert_eq!(balances(&log).await, expected);
+    relayed(&log, 200).await;
+    following.end().await;
+}
+
+/// Waits until the relay has come to a position.
+async fn relayed(log: &Log, upto: i64) {
     let relayed = async {
         loop {
             let position: i64 =
@@ -224,13 +235,32 @@ async fn what_is_committed_reaches_the_topic_and_its_subscribers_once() {
                     .fetch_one(log.database())
                     .await
                     .expect("readable");
-            if position == 200 {
+            if position == upto {
                 return;
             }
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, relayed).await.expect("the relay's progress reaches the head");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_of_its_own_is_published_to_and_not_listened_to() {
+    let (_database, log) = log().await;
+    tables(&log).await;
+    let balances_here = Balances::default();
+    let published = Arc::clone(&balances_here.published);
+    let following = Following::start_with(&log, balances_here, true).await;
+    let mut expected = HashMap::new();
+    for _ in 0..5 {
+        expected.extend(deposit(&log, 3, 1).await);
+        expected.extend(deposit_here(&log, 3, 2).await);
+    }
+    expected.extend(deposit(&log, 5, 1).await);
+    caught_up(&log).await;
+    assert_eq!(balances(&log).await, expected);
+    relayed(&log, 50).await;
+    assert_eq!(published.load(Ordering::Relaxed), 0);
     following.end().await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use event_store::checkpoints::{self, Step};
+use event_store::checkpoints::{self, Moving, Step};
 
 use crate::account::{log, open};
 
@@ -63,19 +63,20 @@ async fn a_process_that_freezes_in_a_transaction_lets_go_of_its_checkpoints_befo
     checkpoints::load(frozen.database(), "balances", "accounts", 0).await.expect("made");
     let mut interrupted = frozen.database().begin().await.expect("begins");
     let step = |to| [Step { partition: 3, from: 0, to }];
-    let moved = checkpoints::step(&mut interrupted, "balances", "accounts", &step(5)).await;
+    let (to_freeze, to_go_on) = (step(5), step(7));
+    let moving = |steps| Moving { subscription: "balances", source: "accounts", steps, told: true };
+    let moved = moving(&to_freeze).step(&mut interrupted).await;
     assert!(moved.expect("the database answers"));
     // From here on it says nothing more.
     let frozen_since = Instant::now();
     let mut going_on = heir.database().begin().await.expect("begins");
-    let to_go_on = step(7);
-    let taken_over = checkpoints::step(&mut going_on, "balances", "accounts", &to_go_on);
-    let taken_over = tokio::time::timeout(PATIENCE, taken_over).await.expect("in time");
+    let moving_on = moving(&to_go_on);
+    let taken_over = tokio::time::timeout(PATIENCE, moving_on.step(&mut going_on)).await.expect("in time");
     assert!(taken_over.expect("the database answers"), "what was not committed has not happened");
     assert!(frozen_since.elapsed() < LEASE, "it took {:?}", frozen_since.elapsed());
     going_on.commit().await.expect("commits");
     // Whoever wakes up then has lost its connection, and knows of no event that is to blame.
-    let woken = checkpoints::step(&mut interrupted, "balances", "accounts", &step(5)).await;
+    let woken = moving(&to_freeze).step(&mut interrupted).await;
     assert!(woken.is_err_and(|error| error.is_transient()));
     let reached = checkpoints::load(heir.database(), "balances", "accounts", 0).await.expect("read");
     assert_eq!(reached.get(&3), Some(&7));

@@ -3,6 +3,7 @@
 mod account;
 mod appending;
 mod bad_brokers;
+mod being_alone;
 mod connecting;
 mod cqrs_es;
 mod executing;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::account::{log, new_id};
 use crate::failing::deposit;
-use crate::following::subscription;
+use crate::following::{caught_up, subscription};
 
 fn queue(concurrency: usize, repeatable: bool) -> timers::Queue {
     timers::Queue { name: "chores", concurrency, patience: Duration::from_secs(60), repeatable }
@@ -255,15 +255,7 @@ async fn work_that_is_due_at_once_is_handed_to_the_worker_of_the_same_process() 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_that_is_done_before_its_checkpoint_is_stored_has_no_row() {
     let (_database, log) = log().await;
-    sqlx::raw_sql(
-        "create table written (id uuid); \
-         create function noted() returns trigger language plpgsql as \
-         $$ begin insert into written values (new.id); return new; end $$; \
-         create trigger noted before insert on event_store.timers for each row execute function noted()",
-    )
-    .execute(log.database())
-    .await
-    .expect("made");
+    note_what_is_written(&log).await;
     let (tell, mut told) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let chores_queue = queue(4, true);
@@ -291,8 +283,7 @@ async fn work_that_is_done_before_its_checkpoint_is_stored_has_no_row() {
     ids.dedup();
     assert_eq!(ids.len(), 20, "each is done once");
     // A checkpoint may be stored at the very moment in which one is done.
-    let written: i64 =
-        sqlx::query_scalar("select count(*) from written").fetch_one(log.database()).await.expect("counted");
+    let written = written(&log).await;
     assert!(written < 10, "{written} of 20 had a row");
     let stored: i64 = sqlx::query_scalar("select max(position) from event_store.checkpoints")
         .fetch_one(log.database())
@@ -407,6 +398,64 @@ async fn is_left_to_others(repeatable: bool) {
     end.notify_one();
     worker.await.expect("the worker ends");
     assert_eq!(count(&log, "due_at <= clock_timestamp() and attempts = 0").await, 9);
+}
+
+/// Sets work for later when a stream begins, and clears it with the second event.
+struct Deadlines;
+
+#[async_trait]
+impl Reactor for Deadlines {
+    async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
+        let mut changes = TimerChanges::default();
+        for event in batch {
+            match event.sequence {
+                1 => changes.set(timer(&event.aggregate_id, Some(3_600_000))),
+                _ => changes.clear(timer(&event.aggregate_id, None).id),
+            }
+        }
+        Ok(changes)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_for_later_is_written_with_its_checkpoint_and_not_at_all_when_it_is_cleared_before() {
+    let (_database, log) = log().await;
+    note_what_is_written(&log).await;
+    let stop = CancellationToken::new();
+    let deadlines = Subscription { subscriber: Arc::new(Reacting(Deadlines)), ..subscription(&log, None) };
+    let follower = tokio::spawn(deadlines.run(stop.clone()));
+    let kept = new_id();
+    deposit(&log, &kept, 1).await;
+    for _ in 0..20 {
+        let id = new_id();
+        deposit(&log, &id, 1).await;
+        deposit(&log, &id, 1).await;
+    }
+    caught_up(&log).await;
+    stop.cancel();
+    follower.await.expect("the subscription ends");
+    assert_eq!(count(&log, "true").await, 1);
+    assert!(due_at(&log, &kept).await > Utc::now() + TimeDelta::minutes(59));
+    // A checkpoint may be stored between the two events of some.
+    let written = written(&log).await;
+    assert!(written < 21, "each had a row");
+}
+
+/// Keeps a note of each row that is made, also of those that are deleted.
+async fn note_what_is_written(log: &event_store::Log) {
+    sqlx::raw_sql(
+        "create table written (id uuid); \
+         create function noted() returns trigger language plpgsql as \
+         $$ begin insert into written values (new.id); return new; end $$; \
+         create trigger noted before insert on event_store.timers for each row execute function noted()",
+    )
+    .execute(log.database())
+    .await
+    .expect("made");
+}
+
+async fn written(log: &event_store::Log) -> i64 {
+    sqlx::query_scalar("select count(*) from written").fetch_one(log.database()).await.expect("counted")
 }
 
 async fn count(log: &event_store::Log, which: &str) -> i64 {

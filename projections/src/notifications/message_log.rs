@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use event_store::Result;
-use event_store::subscription::ApplyError;
+use event_store::subscription::{ApplyError, Pace};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -82,7 +82,7 @@ impl ReadModel for MessageLog {
         sent_at timestamptz,
         version bigint not null";
     // Most messages are sent within this time, and so are written once.
-    const PACE: Duration = Duration::from_millis(100);
+    const PACE: Pace = Pace::every(Duration::from_millis(100));
     const INDEXES: &'static [&'static str] = &["(user_id, created_at, id)", "(created_at, id)"];
 
     type Row = MessageRow;

@@ -5,4 +5,5 @@ mod mart;
 mod mixing;
 mod ordering;
 mod rebuilding;
+mod remembering;
 mod sharing;
