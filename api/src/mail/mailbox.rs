@@ -1,7 +1,7 @@
 //! Messages into mailboxes, a file (mbox, RFC 4155) for each day, for a mart without a mail server.
 //!
 //! A file for each message would be simpler, and dear: to make one takes a file system up to some tenths of a
-//! millisecond of the processor.
+//! millisecond of the processor. Messages that come while others are written are written together after them.
 
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use aggregates::notifications::{Channel, DeliveryError};
@@ -32,6 +33,8 @@ const REMEMBERED: usize = 20_000;
 /// How often it is tried to lock a mailbox that somebody else has, and the pause between.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// How long after some messages the next are written.
+const PACE: Duration = Duration::from_millis(5);
 /// What the first line of a message begins with.
 const FROM: &str = "From ";
 /// What headers and messages end with.
@@ -43,14 +46,36 @@ const LENGTH: &str = "Content-Length: ";
 #[derive(Debug, Clone)]
 pub struct MailboxMessenger {
     sender: Sender,
-    mailboxes: Arc<Mutex<Mailboxes>>,
+    outbox: Arc<Outbox>,
+}
+
+/// Messages on their way into mailboxes.
+#[derive(Debug)]
+struct Outbox {
+    waiting: Mutex<Waiting>,
+    mailboxes: Mutex<Mailboxes>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: Vec<Posted>,
+    /// Whether somebody writes, and will look for more.
+    is_written: bool,
+}
+
+/// A message and who waits for it to be written.
+#[derive(Debug)]
+struct Posted {
+    id: Uuid,
+    entry: String,
+    written: oneshot::Sender<Result<(), DeliveryError>>,
 }
 
 impl MailboxMessenger {
     /// Puts them into mailboxes in this folder.
     pub fn new(folder: PathBuf, sender: Sender) -> Self {
-        let mailboxes = Mailboxes { folder, open: None, known: Known::default() };
-        Self { sender, mailboxes: Arc::new(Mutex::new(mailboxes)) }
+        let mailboxes = Mutex::new(Mailboxes { folder, open: None, known: Known::default() });
+        Self { sender, outbox: Arc::new(Outbox { waiting: Mutex::default(), mailboxes }) }
     }
 
     fn content(&self, message: &Message) -> Result<String, DeliveryError> {
@@ -72,22 +97,59 @@ impl Messenger for MailboxMessenger {
     async fn send(&self, message: &Message) -> Result<(), DeliveryError> {
         let (id, now) = (message.id, clock::now());
         let entry = entry(self.sender.0.email.as_ref(), &self.content(message)?, now);
-        let mailboxes = Arc::clone(&self.mailboxes);
-        let put = tokio::task::spawn_blocking(move || {
-            // Whoever panicked with it in hand left a file whose end is looked at anyway.
-            let mut mailboxes = mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
-            mailboxes.put(id, &entry, now.date_naive())
-        });
-        match put.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                tracing::warn!(notification.id = %id, %error, "a message could not be written");
-                Err(DeliveryError::Unreachable)
+        let (written, answer) = oneshot::channel();
+        if self.outbox.post(Posted { id, entry, written }) {
+            tokio::spawn(Arc::clone(&self.outbox).write());
+        }
+        // Unanswered, it was broken off.
+        answer.await.unwrap_or(Err(DeliveryError::Unreachable))
+    }
+}
+
+impl Outbox {
+    /// Leaves a message to be written. Says whether nobody does so yet.
+    fn post(&self, posted: Posted) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.messages.push(posted);
+        !std::mem::replace(&mut waiting.is_written, true)
+    }
+
+    /// The messages that wait; when there are none, nobody writes any more.
+    fn take(&self) -> Vec<Posted> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.is_written = !waiting.messages.is_empty();
+        std::mem::take(&mut waiting.messages)
+    }
+
+    /// Writes until nothing is left.
+    async fn write(self: Arc<Self>) {
+        loop {
+            let messages = self.take();
+            if messages.is_empty() {
+                return;
             }
-            Err(error) => {
-                tracing::warn!(notification.id = %id, %error, "the writing of a message was broken off");
-                Err(DeliveryError::Unreachable)
+            let (outbox, day) = (Arc::clone(&self), clock::now().date_naive());
+            let writing = tokio::task::spawn_blocking(move || outbox.write_all(messages, day));
+            if let Err(error) = writing.await {
+                tracing::warn!(%error, "the writing of messages was broken off");
             }
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
+    fn write_all(&self, messages: Vec<Posted>, day: NaiveDate) {
+        let entries: Vec<(Uuid, &str)> = messages.iter().map(|posted| (posted.id, &*posted.entry)).collect();
+        // Whoever panicked with it in hand left a file whose end is looked at anyway.
+        let mut mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let put = mailboxes.put(&entries, day);
+        drop(mailboxes);
+        if let Err(error) = &put {
+            let ids: Vec<Uuid> = messages.iter().map(|posted| posted.id).collect();
+            tracing::warn!(notification.ids = ?ids, %error, "messages could not be written");
+        }
+        for Posted { written, .. } in messages {
+            // Whoever has given up asks again.
+            let _ = written.send(if put.is_ok() { Ok(()) } else { Err(DeliveryError::Unreachable) });
         }
     }
 }
@@ -122,10 +184,10 @@ struct Mailboxes {
 }
 
 impl Mailboxes {
-    /// Appends a message whole or not at all, however the process ends; one that is there already is not written
+    /// Appends messages, each whole or not at all, however the process ends; one that is there already is not written
     /// again. Nothing is flushed: that would hold up the flushes of the log, for letters that nobody is sent. After a
     /// power cut the last may be missing.
-    fn put(&mut self, id: Uuid, entry: &str, day: NaiveDate) -> io::Result<()> {
+    fn put(&mut self, entries: &[(Uuid, &str)], day: NaiveDate) -> io::Result<()> {
         let mut mailbox = match self.open.take().filter(|open| open.day == day) {
             Some(open) => open,
             None => Mailbox::open(&self.folder, day)?,
@@ -136,7 +198,7 @@ impl Mailboxes {
             mailbox = Mailbox::open(&self.folder, day)?;
             mailbox.lock()?;
         }
-        let written = mailbox.append(id, entry, &mut self.known);
+        let written = mailbox.append(entries, &mut self.known);
         mailbox.file.unlock()?;
         written?;
         self.open = Some(mailbox);
@@ -190,21 +252,27 @@ impl Mailbox {
         known.is_some() && known == identity(std::fs::metadata(&self.path))
     }
 
-    fn append(&mut self, id: Uuid, entry: &str, known: &mut Known) -> io::Result<()> {
+    fn append(&mut self, entries: &[(Uuid, &str)], known: &mut Known) -> io::Result<()> {
         let mut end = self.file.metadata()?.len();
         if end != self.read_to {
             end = self.look(end, known)?;
             self.read_to = end;
         }
-        if known.contains(id) {
-            return Ok(());
+        let mut new = String::new();
+        let mut ids = HashSet::with_capacity(entries.len());
+        for (id, entry) in entries {
+            if !known.contains(*id) && ids.insert(*id) {
+                new.push_str(entry);
+            }
         }
-        if let Err(error) = self.file.write_all(entry.as_bytes()) {
+        if let Err(error) = self.file.write_all(new.as_bytes()) {
             self.file.set_len(end)?;
             return Err(error);
         }
-        self.read_to = end + entry.len() as u64;
-        known.insert(id);
+        self.read_to = end + new.len() as u64;
+        for id in ids {
+            known.insert(id);
+        }
         Ok(())
     }
 
@@ -339,6 +407,17 @@ mod tests {
         }
         let (_, text) = mailbox(data.path());
         assert_eq!(ids(&text), [1, 2, 3].map(Uuid::from_u128));
+    }
+
+    #[tokio::test]
+    async fn letters_that_come_at_the_same_time_stand_there_once_each() {
+        let data = tempfile::tempdir().expect("there is room");
+        let messenger = MailboxMessenger::new(data.path().to_owned(), sender());
+        let letters: Vec<Message> = [1, 2, 2, 3, 1, 4, 4].map(letter).into();
+        let sent = futures::future::join_all(letters.iter().map(|letter| messenger.send(letter))).await;
+        assert_eq!(sent, vec![Ok(()); 7]);
+        let (_, text) = mailbox(data.path());
+        assert_eq!(ids(&text), [1, 2, 3, 4].map(Uuid::from_u128));
     }
 
     #[tokio::test]
