@@ -10,12 +10,14 @@ use faults::fault::Fault;
 use faults::run::{Plan, run};
 use faults::schedule::{Selection, schedule};
 use faults::selftest::{DEFECTS, Defect, Found, look_for};
+use faults::world::Cast;
 
 const EXAMPLES: &str = "Examples:
   faults run
   faults run --seed 17 --minutes 2
   faults run --seed 17 --only kill --only commit-cut
   faults run --without postgres-kill
+  faults run --alone
   faults plan --seed 17     # what would break, and when";
 
 /// Breaks a whole mart on purpose, and says whether it kept its promises
@@ -59,6 +61,10 @@ struct RunOptions {
     #[arg(long, env = "KAFKA", value_parser = clap::builder::FalseyValueParser::new())]
     kafka: bool,
 
+    /// With one process that does everything, `mart up`, instead of two of each role
+    #[arg(long, env = "ALONE", value_parser = clap::builder::FalseyValueParser::new())]
+    alone: bool,
+
     /// The program `mart` [default: the one beside this program]
     #[arg(long, env = "MART_BIN", value_name = "FILE")]
     mart: Option<PathBuf>,
@@ -96,7 +102,7 @@ impl RunOptions {
             faults: Selection::new(&self.only, &self.without),
             binary,
             failpoints: None,
-            real_kafka: self.kafka,
+            cast: Cast { alone: self.alone, real_kafka: self.kafka },
             folder,
         })
     }
@@ -110,10 +116,12 @@ impl RunOptions {
         let minutes = (self.minutes / 60).as_secs_f64();
         if narrowed.is_empty() {
             let kafka = if self.kafka { "KAFKA=1 " } else { "" };
-            format!("{kafka}SEED={seed} MINUTES={minutes} make faults")
+            let alone = if self.alone { "ALONE=1 " } else { "" };
+            format!("{alone}{kafka}SEED={seed} MINUTES={minutes} make faults")
         } else {
             let kafka = if self.kafka { " --kafka" } else { "" };
-            format!("faults run --seed {seed} --minutes {minutes}{kafka}{narrowed}")
+            let alone = if self.alone { " --alone" } else { "" };
+            format!("faults run --seed {seed} --minutes {minutes}{alone}{kafka}{narrowed}")
         }
     }
 }

@@ -145,7 +145,9 @@ impl Mart {
             let mut lines = BufReader::new(output).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 if line.starts_with(READY) {
-                    let base = line.split_once("http://").map(|(_, address)| format!("http://{address}"));
+                    let base = line.split_once("http://").and_then(|(_, behind)| {
+                        behind.split_whitespace().next().map(|address| format!("http://{address}"))
+                    });
                     self.ready.send_replace(Some(base.unwrap_or_default()));
                 }
             }

@@ -16,7 +16,7 @@ use crate::injector;
 use crate::report::{self, Verdict};
 use crate::schedule::{Selection, schedule};
 use crate::troubles::Troubles;
-use crate::world::World;
+use crate::world::{Cast, World};
 
 /// How long people go on after the last fault is lifted.
 const AFTERWARDS: Duration = Duration::from_secs(3);
@@ -36,8 +36,8 @@ pub struct Plan {
     pub binary: PathBuf,
     /// Which of its failpoints are armed.
     pub failpoints: Option<String>,
-    /// Whether the broker is a real Apache Kafka.
-    pub real_kafka: bool,
+    /// Who takes part.
+    pub cast: Cast,
     /// Where folders of runs are made.
     pub folder: PathBuf,
 }
@@ -51,7 +51,7 @@ pub async fn run(plan: &Plan) -> Result<Verdict> {
     prepare(&folder)?;
     let troubles = Troubles::default();
     let world = Arc::new(
-        World::start(&folder, &plan.binary, plan.failpoints.as_deref(), plan.real_kafka, &troubles).await?,
+        World::start(&folder, &plan.binary, plan.failpoints.as_deref(), plan.cast, &troubles).await?,
     );
     let outcome = live(plan, &world, &troubles).await;
     world.stop().await;

@@ -21,15 +21,17 @@ use crate::mart::{FAILPOINTS, Launch, Mart};
 use crate::postgres::Postgres;
 use crate::troubles::Troubles;
 
-/// The processes of the mart: two of each role.
-const PROCESSES: [(&str, &str); 6] = [
-    ("serve-1", "serve"),
-    ("serve-2", "serve"),
-    ("work-1", "work"),
-    ("work-2", "work"),
-    ("project-1", "project"),
-    ("project-2", "project"),
+/// The processes of the mart, by their names and commands: two of each role.
+const PROCESSES: [(&str, &[&str]); 6] = [
+    ("serve-1", &["serve", "all"]),
+    ("serve-2", &["serve", "all"]),
+    ("work-1", &["work", "all"]),
+    ("work-2", &["work", "all"]),
+    ("project-1", &["project", "all"]),
+    ("project-2", &["project", "all"]),
 ];
+/// Or one that does everything.
+const ALONE: (&str, &[&str]) = ("up", &["up"]);
 /// How long stock is kept for an order that is not paid: short, so that orders expire within a run.
 const PAY_WITHIN: &str = "12s";
 /// How long a server that is down may keep a question waiting.
@@ -38,6 +40,15 @@ const DATABASE_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a command of `mart` may take.
 const COMMAND_WITHIN: Duration = Duration::from_secs(240);
+
+/// Who takes part in a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cast {
+    /// Whether one process does everything, and not two of each role.
+    pub alone: bool,
+    /// Whether the broker is a real Apache Kafka.
+    pub real_kafka: bool,
+}
 
 /// The world of a run.
 #[derive(Debug)]
@@ -69,13 +80,13 @@ impl World {
         folder: &Path,
         binary: &Path,
         failpoints: Option<&str>,
-        real_kafka: bool,
+        cast: Cast,
         troubles: &Troubles,
     ) -> Result<Self> {
         let data = folder.join("data");
         let guard = Guard::start(&data)?;
         let postgres = Postgres::start(&data).await?;
-        let broker = Broker::start(real_kafka).await?;
+        let broker = Broker::start(cast.real_kafka).await?;
         let (gateway, mail) = (Gateway::start().await?, Mail::start(troubles).await?);
         let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let launch = Launch {
@@ -107,8 +118,8 @@ impl World {
         for command in ["migrate", "seed"] {
             world.succeed(&[command]).await?;
         }
-        for (name, role) in PROCESSES {
-            world.add(name, role).await?;
+        for (name, command) in if cast.alone { &[ALONE][..] } else { &PROCESSES } {
+            world.add(name, command).await?;
         }
         for mart in &world.marts {
             tokio::spawn(Arc::clone(mart).run(troubles.clone()));
@@ -119,21 +130,22 @@ impl World {
         Ok(world)
     }
 
-    async fn add(&mut self, name: &str, role: &'static str) -> Result<()> {
+    async fn add(&mut self, name: &str, command: &'static [&'static str]) -> Result<()> {
         let to_postgres = Link::open(Protocol::Postgres, self.postgres.address()).await?;
         let to_broker = Link::open(Protocol::Kafka, self.broker.address().await?).await?;
         let variables = vec![
             ("MART_DATABASE_URL".to_owned(), self.postgres.url_by(to_postgres.address())),
             ("MART_KAFKA_BROKERS".to_owned(), to_broker.address().to_string()),
         ];
-        let mart = Mart::new(name, &[role, "all"], &self.launch, to_postgres, to_broker, variables);
+        let mart = Mart::new(name, command, &self.launch, to_postgres, to_broker, variables);
         self.marts.push(Arc::new(mart));
         Ok(())
     }
 
-    /// The processes of a role.
+    /// The processes that have a role.
     pub fn role(&self, role: &str) -> Vec<Arc<Mart>> {
-        self.marts.iter().filter(|mart| mart.name.starts_with(role)).cloned().collect()
+        let has_it = |mart: &&Arc<Mart>| mart.name == ALONE.0 || mart.name.starts_with(role);
+        self.marts.iter().filter(has_it).cloned().collect()
     }
 
     /// Lifts everything that can be lifted from outside.
