@@ -305,6 +305,7 @@ pub fn services(opening: &Opening<'_>, wanted: &[Service]) -> anyhow::Result<Ser
             logs.get(Service::Orders.name()).cloned().context("payments need the log of orders")?;
         let orders = services.orders.as_ref().map(|orders| OrdersNearby {
             checkout: Hearing::new(orders_log.clone(), Checkout::NAME, log.clone()),
+            orders: orders.orders.clone(),
             reads: Arc::clone(&orders.surroundings.reads),
         });
         services.payments = Some(PaymentsService {

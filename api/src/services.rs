@@ -128,6 +128,8 @@ pub struct PaymentsService {
 pub struct OrdersNearby {
     /// Checkout, listening to payments.
     pub checkout: Hearing,
+    /// Orders.
+    pub orders: CommandBus<Order>,
     /// The read models of orders.
     pub reads: Arc<dyn Reads>,
 }

@@ -13,6 +13,7 @@ mod cursor;
 mod pacing;
 mod reacting;
 mod retrying;
+mod underway;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,6 +179,12 @@ pub trait Subscriber: Send + Sync + 'static {
         Ok(Effects::Rows)
     }
 
+    /// Whether the next batch may be prepared before this one is: then the first poll of [`prepare`](Self::prepare) puts
+    /// all in order that needs to be.
+    fn prepares_ahead(&self) -> bool {
+        false
+    }
+
     /// What it prepared last is committed.
     fn committed(&self) {}
 
@@ -334,11 +341,11 @@ impl Subscription {
             let begun = Instant::now();
             let waiting = progress.waiting();
             let mut worked = 0;
-            for (index, cursor) in cursors.iter_mut().enumerate() {
-                while let Some(batch) = cursor.take().await? {
+            for index in 0..cursors.len() {
+                while let Some(batch) = cursors[index].take().await? {
                     worked += batch.events.len();
                     let is_full = batch.events.len() >= BATCH_EVENTS;
-                    if !applier.apply(self, cursor, batch).await? {
+                    if !applier.take_up(self, &mut cursors, index, batch).await? {
                         return Ok(());
                     }
                     // Nobody tells of the rest again.
@@ -348,21 +355,26 @@ impl Subscription {
                 }
                 let records =
                     incoming.extract_if(.., |(source, _)| *source == index).map(|(_, record)| record);
-                let batch = cursor.accept(self, records).await?;
+                let batch = cursors[index].accept(self, records).await?;
                 worked += batch.events.len();
-                if !applier.apply(self, cursor, batch).await? {
+                if !applier.take_up(self, &mut cursors, index, batch).await? {
                     return Ok(());
                 }
-                while cursor.should_look() && !stop.is_cancelled() {
-                    let batch = cursor.look(self).await?;
+                while cursors[index].should_look() && !stop.is_cancelled() {
+                    let batch = cursors[index].look(self).await?;
                     worked += batch.events.len();
-                    if !applier.apply(self, cursor, batch).await? {
+                    if !applier.take_up(self, &mut cursors, index, batch).await? {
                         return Ok(());
                     }
                 }
                 if let Some(inbox) = &inbox {
-                    inbox.knows(index, cursor.known());
+                    inbox.knows(index, cursors[index].known());
                 }
+            }
+            if stop.is_cancelled() && !applier.finish_all(self, &mut cursors).await? {
+                return Ok(());
+            }
+            for cursor in &mut cursors {
                 let store_at = cursor.store_at(signal.is_alone());
                 let is_due = store_at.is_some_and(|at| at <= Instant::now() || stop.is_cancelled());
                 if is_due && !applier.store(self, cursor).await? {
@@ -375,14 +387,26 @@ impl Subscription {
             if stop.is_cancelled() || signal.life() != life {
                 return Ok(());
             }
-            tokio::select! {
-                () = wait(&mut inbox, &mut incoming, &mut cursors, signal.is_alone(), stop) => {}
-                _ = lives.changed() => return Ok(()),
+            loop {
+                tokio::select! {
+                    () = wait(&mut inbox, &mut incoming, &mut cursors, signal.is_alone(), stop) => break,
+                    _ = lives.changed() => return Ok(()),
+                    () = applier.first_done() => {}
+                }
+                if !applier.finish(self, &mut cursors).await? {
+                    return Ok(());
+                }
             }
             if let Some(pause) = &pause {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = pause.pass(&progress, &cursors) => {}
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = pause.pass(&progress, &cursors) => break,
+                        () = applier.first_done() => {}
+                    }
+                    if !applier.finish(self, &mut cursors).await? {
+                        return Ok(());
+                    }
                 }
                 collect(&mut inbox, &mut incoming);
             }

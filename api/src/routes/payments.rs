@@ -7,6 +7,8 @@ mod refusals;
 mod view;
 
 use axum::extract::State;
+use event_store::event::partition_of;
+use event_store::read_your_writes::Place;
 use event_store::{Context, Target};
 use projections::live::TimeCursor;
 use projections::payments::payments::{find_payment, list_payments};
@@ -14,6 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use aggregates::identifiers::OrderId;
+use aggregates::orders::Details;
 use aggregates::payments::{Payment, PaymentCommand};
 
 use crate::auth::Caller;
@@ -69,7 +72,7 @@ async fn pay_order(
 ) -> Result<Answer<PaymentBody>, Problem> {
     let account = attempt::payable(&service, &caller, order_id).await?;
     let paying = draft?.0.check(account.amount.currency, clock::now().date_naive())?;
-    attempt::check_amount(&account, paying.amount)?;
+    attempt::check_amount(&service, account, paying.amount).await?;
     attempt::pay(&service, &caller, OrderId(order_id), paying, &write).await
 }
 
@@ -145,18 +148,31 @@ async fn give(
     carry_out(&service.payments, target, command, context, problem).await
 }
 
-/// Waits, within bounds, until the orders service shows what happened to a payment, where it runs here.
+/// Waits, within bounds, until the orders service shows what happened to a payment, where it runs here. `has_heard`
+/// tells it from the order.
 async fn heard_by_orders(
     service: &PaymentsService,
     order_id: OrderId,
     id: &str,
     position: i64,
+    has_heard: impl Fn(&Details) -> bool,
 ) -> Result<(), Problem> {
     if let Some(orders) = &service.orders
         && orders.checkout.up_to(id, position, READ_WITHIN).await.map_err(engine)?
     {
         let order_id = order_id.to_string();
-        orders.reads.hear_of("orders", "order", &order_id, READ_WITHIN).await.map_err(engine)?;
+        // Where this process has given the order the news itself, the log need not be asked where the order ends.
+        let remembered = orders.orders.remembered(&order_id);
+        let known = remembered.filter(|known| known.aggregate.details().is_some_and(has_heard));
+        let reads = &orders.reads;
+        let shown = match known.and_then(|known| known.position()) {
+            Some(position) => {
+                let partition = Some(partition_of(&order_id));
+                reads.wait(&Place { source: "orders".to_owned(), partition, position }, READ_WITHIN).await
+            }
+            None => reads.hear_of("orders", "order", &order_id, READ_WITHIN).await,
+        };
+        shown.map_err(engine)?;
     }
     Ok(())
 }

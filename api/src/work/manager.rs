@@ -221,6 +221,10 @@ where
         crash_point!("process-before-checkpoint", P::NAME, Err(Error::ShuttingDown.into()));
         Ok(changes)
     }
+
+    fn queues_at_once(&self) -> bool {
+        true
+    }
 }
 
 /// Destroys the personal keys of erased users.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Batch, Cursor};
+use super::underway::{Prepared, Ready, Underway};
 use super::{ApplyError, Delivered, Effects, Subscription};
 use crate::checkpoints::{Moving, Step};
 use crate::signal::Mover;
@@ -41,6 +42,7 @@ pub(super) struct Applier {
     life: u64,
     /// Timed work that came of events whose checkpoints are not stored yet.
     in_hand: InHand,
+    underway: Underway,
 }
 
 impl Applier {
@@ -59,35 +61,104 @@ impl Applier {
                 waiting.insert((source.to_owned(), aggregate_type, aggregate_id));
             }
         }
-        Ok(Self { waiting, stop: stop.clone(), life, in_hand: InHand::default() })
+        let (stop, in_hand, underway) = (stop.clone(), InHand::default(), Underway::default());
+        Ok(Self { waiting, stop, life, in_hand, underway })
     }
 
-    /// Applies a batch. Says whether this process goes on with it: it does not when it is to stop, or is no
-    /// longer the owner of the partitions.
-    pub(super) async fn apply(
+    /// Begins the next batch of a source, or applies it where none may begin ahead. Says whether this process goes on: it
+    /// does not when it is to stop, or is no longer the owner of the partitions.
+    pub(super) async fn take_up(
+        &mut self,
+        subscription: &Subscription,
+        cursors: &mut [Cursor],
+        source: usize,
+        batch: Batch,
+    ) -> Result<bool> {
+        cursors[source].begin(&batch);
+        if batch.reached.is_empty() {
+            return Ok(true);
+        }
+        while !self.underway.has_room_for(&batch) {
+            self.underway.first_done().await;
+            if !self.finish(subscription, cursors).await? {
+                return Ok(false);
+            }
+        }
+        if subscription.subscriber.prepares_ahead() && self.waiting.is_empty() {
+            self.underway.begin(&subscription.subscriber, source, batch).await;
+            return self.finish(subscription, cursors).await;
+        }
+        Ok(self.finish_all(subscription, cursors).await?
+            && self.apply(subscription, &mut cursors[source], &batch, None).await?)
+    }
+
+    /// Waits until a batch is prepared that nothing is ahead of; for ever when none is under way.
+    pub(super) async fn first_done(&mut self) {
+        self.underway.first_done().await;
+    }
+
+    /// Applies what is prepared, as far as nothing is ahead of it. Says whether this process goes on.
+    pub(super) async fn finish(
+        &mut self,
+        subscription: &Subscription,
+        cursors: &mut [Cursor],
+    ) -> Result<bool> {
+        while let Some(Ready { source, batch, prepared }) = self.underway.take_done() {
+            let behind = match &prepared {
+                Some(Err(ApplyError::Event(_))) => self.underway.give_up().await,
+                Some(Ok(_) | Err(ApplyError::Engine(_))) | None => Vec::new(),
+            };
+            if !self.apply(subscription, &mut cursors[source], &batch, prepared).await? {
+                return Ok(false);
+            }
+            for (source, batch) in behind {
+                if !self.apply(subscription, &mut cursors[source], &batch, None).await? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Applies all that is under way.
+    pub(super) async fn finish_all(
+        &mut self,
+        subscription: &Subscription,
+        cursors: &mut [Cursor],
+    ) -> Result<bool> {
+        while !self.underway.is_empty() {
+            self.underway.first_done().await;
+            if !self.finish(subscription, cursors).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Applies a batch, for which something may be prepared.
+    async fn apply(
         &mut self,
         subscription: &Subscription,
         cursor: &mut Cursor,
-        batch: Batch,
+        batch: &Batch,
+        prepared: Option<Prepared>,
     ) -> Result<bool> {
-        if !batch.steps.is_empty() {
-            let life = self.life;
-            if subscription.home.signal().life() != life {
-                // The server was gone, and with it perhaps what was not flushed.
-                return Ok(false);
-            }
-            if batch.events.is_empty() {
-                cursor.pass(&batch.steps);
-            } else if !self.commit(subscription, cursor, &batch).await? {
-                return Ok(false);
-            }
-            let reached: Vec<(i16, i64)> = batch.steps.iter().map(|step| (step.partition, step.to)).collect();
-            let signal = subscription.home.signal();
-            signal.progressed(life, &subscription.name, &cursor.source, &reached, Mover::Own);
-            metrics::counter!("mart_events_applied_total", "subscription" => subscription.name.clone())
-                .increment(batch.events.len() as u64);
+        let life = self.life;
+        if subscription.home.signal().life() != life {
+            // The server was gone, and with it perhaps what was not flushed.
+            return Ok(false);
         }
-        cursor.settle(&batch);
+        if batch.events.is_empty() {
+            cursor.pass(&cursor.steps(&batch.reached));
+        } else if !self.commit(subscription, cursor, batch, prepared).await? {
+            return Ok(false);
+        }
+        let reached: Vec<(i16, i64)> =
+            batch.reached.iter().map(|(partition, position)| (*partition, *position)).collect();
+        let signal = subscription.home.signal();
+        signal.progressed(life, &subscription.name, &cursor.source, &reached, Mover::Own);
+        metrics::counter!("mart_events_applied_total", "subscription" => subscription.name.clone())
+            .increment(batch.events.len() as u64);
         Ok(true)
     }
 
@@ -97,21 +168,23 @@ impl Applier {
         subscription: &Subscription,
         cursor: &mut Cursor,
         batch: &Batch,
+        prepared: Option<Prepared>,
     ) -> Result<bool> {
+        let steps = cursor.steps(&batch.reached);
         let is_waiting = |event| self.waiting.contains(&stream(event));
         let delayed = !self.waiting.is_empty() && batch.events.iter().any(is_waiting);
         let applied = if delayed {
             Err(ApplyError::Event(String::new()))
         } else {
-            self.transact(subscription, cursor, &batch.events, &batch.steps).await
+            self.transact(subscription, cursor, &batch.events, &steps, prepared).await
         };
         match applied {
             Ok(Applied::Written) => {
-                cursor.is_stored(&batch.steps);
+                cursor.is_stored(&steps);
                 Ok(true)
             }
             Ok(Applied::Nothing) => {
-                cursor.pass(&batch.steps);
+                cursor.pass(&steps);
                 Ok(true)
             }
             Ok(Applied::Over) => Ok(false),
@@ -172,7 +245,7 @@ impl Applier {
             }
         }
         // Events that were not wanted still move the checkpoints on.
-        cursor.pass(&batch.steps);
+        cursor.pass(&cursor.steps(&batch.reached));
         self.store(subscription, cursor).await
     }
 
@@ -199,7 +272,7 @@ impl Applier {
 
         let mut attempts = 0;
         let error = loop {
-            match self.transact(subscription, cursor, slice::from_ref(event), &[step]).await {
+            match self.transact(subscription, cursor, slice::from_ref(event), &[step], None).await {
                 Ok(applied) => return Ok(applied),
                 Err(ApplyError::Engine(error)) => return Err(error),
                 Err(ApplyError::Event(_)) if planted!("defect-poison-swallowed") => {
@@ -240,11 +313,16 @@ impl Applier {
         cursor: &Cursor,
         events: &[Delivered],
         steps: &[Step],
+        prepared: Option<Prepared>,
     ) -> std::result::Result<Applied, ApplyError> {
         let Subscription { name, home, subscriber, .. } = subscription;
+        let prepared = match prepared {
+            Some(prepared) => prepared,
+            None => subscriber.prepare(events).await,
+        };
         // As late as can be: somebody may have come meanwhile who is to be told.
         let moving = || moving(subscription, cursor, steps);
-        let applied = match subscriber.prepare(events).await? {
+        let applied = match prepared? {
             Effects::Timers(changes) if changes.is_empty() => return Ok(Applied::Nothing),
             Effects::Timers(changes) => {
                 crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));

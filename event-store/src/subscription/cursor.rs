@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 
 use super::{BATCH_EVENTS, Body, Delivered, SILENCE, Source, Subscription};
@@ -12,7 +13,7 @@ use crate::lease::Slots;
 use crate::log::Log;
 use crate::signal::Mover;
 use crate::tail::Follower;
-use crate::{Recorded, Result, feed, planted};
+use crate::{Error, Recorded, Result, feed, planted};
 
 /// How long a log may be ahead although the broker delivers: one partition of it may be stuck.
 const LONGEST_DOUBT: Duration = Duration::from_secs(1);
@@ -57,12 +58,22 @@ pub(super) struct Cursor {
     /// While the log is followed: a position that was seen there, and when. A broker that brings it soon after is
     /// there again; one that brings what is long past has yet to catch up.
     expected: Option<(i64, Instant)>,
+    /// What comes next in the log, where more was there than one reading takes.
+    ahead: Option<Page>,
+}
+
+/// A part of the log that is read while the one before it is applied.
+struct Page {
+    after: i64,
+    upto: i64,
+    rows: JoinHandle<Result<Vec<Recorded>>>,
 }
 
 /// The next events of a source and the checkpoints they lead to.
 pub(super) struct Batch {
     pub(super) events: Vec<Delivered>,
-    pub(super) steps: Vec<Step>,
+    /// How far it leads in the partitions of which there is something new, wanted or not.
+    pub(super) reached: BTreeMap<i16, i64>,
     scanned: Option<i64>,
     verified: Option<i64>,
 }
@@ -98,6 +109,7 @@ impl Cursor {
             // What was missed while nobody listened is in the log.
             following: true,
             expected: None,
+            ahead: None,
         })
     }
 
@@ -134,7 +146,7 @@ impl Cursor {
 
     /// The steps to the checkpoints that are not stored yet.
     pub(super) fn unstored(&self) -> Vec<Step> {
-        self.steps(|partition| self.positions.get(&partition).copied())
+        self.steps(&BTreeMap::new())
     }
 
     /// When something is to be done without an arrival.
@@ -184,8 +196,7 @@ impl Cursor {
             return Ok(None);
         }
         self.is_brought();
-        let steps = self.steps(|partition| reached.get(&partition).copied());
-        Ok(Some(self.batch(events, steps, Some(upto), Some(upto)).await?))
+        Ok(Some(self.batch(events, reached, Some(upto), Some(upto)).await?))
     }
 
     /// Sorts the records of the broker: duplicates are skipped, gaps are filled from the log.
@@ -242,8 +253,7 @@ impl Cursor {
         if !reached.is_empty() {
             self.is_brought();
         }
-        let steps = self.steps(|partition| reached.get(&partition).copied());
-        self.batch(events, steps, None, None).await
+        self.batch(events, reached, None, None).await
     }
 
     /// What is new was brought: the log need not be followed.
@@ -285,12 +295,19 @@ impl Cursor {
     /// Reads on in the log.
     pub(super) async fn look(&mut self, subscription: &Subscription) -> Result<Batch> {
         let head = *self.head.borrow();
-        let partitions: Vec<i16> = self.positions.keys().copied().collect();
-        let after = partitions.iter().filter_map(|partition| self.floor(*partition)).min().unwrap_or(head);
-        let limit = BATCH_EVENTS as i64;
-        let rows = feed::read_partitions(self.log.connections(), &partitions, after, head, limit).await?;
-        let complete = (rows.len() as i64) < limit;
+        let after =
+            self.positions.keys().filter_map(|partition| self.floor(*partition)).min().unwrap_or(head);
+        let page = match self.ahead.take().filter(|page| page.after == after) {
+            Some(page) => page,
+            None => self.read(after, head),
+        };
+        let head = page.upto;
+        let rows = page.rows.await.map_err(|_| Error::ShuttingDown)??;
+        let complete = rows.len() < BATCH_EVENTS;
         let upto = if complete { head } else { rows.last().map_or(head, |last| last.position) };
+        if !complete {
+            self.ahead = Some(self.read(upto, *self.head.borrow()));
+        }
         let new: Vec<Recorded> = rows
             .into_iter()
             .filter(|row| self.floor(row.partition).is_some_and(|floor| row.position > floor))
@@ -313,16 +330,24 @@ impl Cursor {
             reached.insert(event.partition, event.position);
         }
         let events = new.into_iter().map(|recorded| Delivered::stored(&self.source, recorded)).collect();
-        let steps = self.steps(|partition| reached.get(&partition).copied());
-        self.batch(events, steps, Some(upto), complete.then_some(head)).await
+        self.batch(events, reached, Some(upto), complete.then_some(head)).await
     }
 
-    /// The steps from what is stored to what is reached.
-    fn steps(&self, reached: impl Fn(i16) -> Option<i64>) -> Vec<Step> {
+    /// Begins to read what this subscription has to know of the log.
+    fn read(&self, after: i64, upto: i64) -> Page {
+        let (log, limit) = (self.log.clone(), BATCH_EVENTS as i64);
+        let partitions: Vec<i16> = self.positions.keys().copied().collect();
+        let reading =
+            async move { feed::read_partitions(log.connections(), &partitions, after, upto, limit).await };
+        Page { after, upto, rows: tokio::spawn(reading) }
+    }
+
+    /// The steps from what is stored to what is reached, now or before.
+    pub(super) fn steps(&self, reached: &BTreeMap<i16, i64>) -> Vec<Step> {
         self.stored
             .iter()
             .filter_map(|(partition, from)| {
-                let to = reached(*partition).or_else(|| self.positions.get(partition).copied())?;
+                let to = *reached.get(partition).or_else(|| self.positions.get(partition))?;
                 (to != *from).then_some(Step { partition: *partition, from: *from, to })
             })
             .collect()
@@ -332,7 +357,7 @@ impl Cursor {
     async fn batch(
         &self,
         mut events: Vec<Delivered>,
-        steps: Vec<Step>,
+        reached: BTreeMap<i16, i64>,
         scanned: Option<i64>,
         verified: Option<i64>,
     ) -> Result<Batch> {
@@ -356,7 +381,7 @@ impl Cursor {
                 event.open(&self.log).await?;
             }
         }
-        Ok(Batch { events, steps, scanned, verified })
+        Ok(Batch { events, reached, scanned, verified })
     }
 
     /// Where the database has a partition's checkpoint.
@@ -387,8 +412,12 @@ impl Cursor {
         self.unstored_since.get_or_insert_with(Instant::now);
     }
 
-    /// Notes how far the log was looked into for a batch that was dealt with.
-    pub(super) fn settle(&mut self, batch: &Batch) {
+    /// Notes how far the log was looked into for a batch: what comes next lies behind it. Its checkpoints move when it is
+    /// applied.
+    pub(super) fn begin(&mut self, batch: &Batch) {
+        for (partition, position) in &batch.reached {
+            self.scanned.insert(*partition, *position);
+        }
         if let Some(upto) = batch.scanned {
             for scanned in self.scanned.values_mut() {
                 *scanned = upto.max(*scanned);

@@ -37,12 +37,12 @@ impl Pace {
     pub const REACTIONS: Self = Self {
         least: Duration::from_millis(1),
         per_event: Duration::from_micros(250),
-        most: Duration::from_millis(4),
-        most_unasked: Duration::from_millis(4),
+        most: Duration::from_millis(2),
+        most_unasked: Duration::from_millis(2),
     };
     /// For rows, most of which change several times within some milliseconds.
     pub const ROWS: Self =
-        Self { most: Duration::from_millis(20), most_unasked: Duration::from_millis(100), ..Self::REACTIONS };
+        Self { most: Duration::from_millis(8), most_unasked: Duration::from_millis(100), ..Self::REACTIONS };
 
     /// At regular times.
     pub const fn every(pause: Duration) -> Self {

@@ -17,6 +17,12 @@ pub trait Reactor: Send + Sync + 'static {
     /// # Errors
     /// See [`ApplyError`]; a refusal of the domain is an answer and no error.
     async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError>;
+
+    /// Whether the first poll of [`react`](Self::react) puts the commands of the batch into their queues, so that those of
+    /// the next one may follow at once.
+    fn queues_at_once(&self) -> bool {
+        false
+    }
 }
 
 /// Makes a reactor a subscriber.
@@ -26,6 +32,10 @@ pub struct Reacting<R>(pub R);
 impl<R: Reactor> Subscriber for Reacting<R> {
     async fn prepare(&self, batch: &[Delivered]) -> Result<Effects, ApplyError> {
         self.0.react(batch).await.map(Effects::Timers)
+    }
+
+    fn prepares_ahead(&self) -> bool {
+        self.0.queues_at_once()
     }
 
     async fn write(&self, _batch: &[Delivered], _transaction: &mut PgConnection) -> Result<(), ApplyError> {

@@ -15,6 +15,7 @@ mod looking_up;
 mod migrating;
 mod owning;
 mod personal_data;
+mod preparing_ahead;
 mod purging;
 mod racing;
 mod timing;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use aggregates::identifiers::{OrderId, PaymentId, UserId};
 use aggregates::money::Money;
+use aggregates::orders::Details;
 use aggregates::payments::{Account, Payment, PaymentCommand, PaymentEvent, Stage};
 
 use crate::arrivals::Seat;
@@ -48,8 +49,8 @@ enum Progress {
     Undone,
 }
 
-/// The payment of an order that the caller may pay, as the order is now: one that was placed or changed a
-/// moment ago is waited for.
+/// The payment of an order that the caller may pay. An order that was placed or changed a moment ago is waited for; what
+/// other processes have done to its payment since may be missing.
 ///
 /// # Errors
 /// 404 when there is none, or it is another user's; 503 when it is not known here in time.
@@ -61,7 +62,12 @@ pub(super) async fn payable(
     let id = PaymentId::of(OrderId(order_id)).to_string();
     let heard =
         service.settlement.all_of("order", &order_id.to_string(), HEARD_WITHIN).await.map_err(engine)?;
-    let payment = service.payments.load(&id).await.map_err(engine)?.aggregate;
+    // Whose it is never changes, nor its currency; all else is looked at again when the attempt is decided.
+    let remembered = service.payments.remembered(&id).filter(|known| known.aggregate.account().is_some());
+    let payment = match remembered {
+        Some(known) => known.aggregate,
+        None => service.payments.load(&id).await.map_err(engine)?.aggregate,
+    };
     if heard == Some(false) && payment == Payment::Unopened {
         let detail = "payments have not heard of this order yet";
         return Err(Problem::service_unavailable(detail).with_retry_after(Duration::from_secs(1)));
@@ -75,9 +81,16 @@ pub(super) async fn payable(
 ///
 /// # Errors
 /// 422 that names the amount.
-pub(super) fn check_amount(account: &Account, offered: Option<Money>) -> Result<(), Problem> {
-    match offered {
-        Some(offered) if offered != account.amount => Err(amount_mismatch(account.amount)),
+pub(super) async fn check_amount(
+    service: &PaymentsService,
+    account: Account,
+    offered: Option<Money>,
+) -> Result<(), Problem> {
+    let Some(offered) = offered.filter(|offered| *offered != account.amount) else { return Ok(()) };
+    let id = PaymentId::of(account.order_id).to_string();
+    let payment = service.payments.load(&id).await.map_err(engine)?.aggregate;
+    match payment.account() {
+        Some(account) if account.amount != offered => Err(amount_mismatch(account.amount)),
         Some(_) | None => Ok(()),
     }
 }
@@ -111,7 +124,8 @@ pub(super) async fn pay(
     let position = position_of(&service.payments, &done.id, &loaded).await?;
     let decided = matches!(progress, Progress::Declined | Progress::Paid);
     if decided && write.freshness == Freshness::Wait {
-        heard_by_orders(service, order_id, &done.id, position).await?;
+        let has_heard = |order: &Details| progress == Progress::Paid && order.captured.is_some();
+        heard_by_orders(service, order_id, &done.id, position, has_heard).await?;
     }
     let status = match progress {
         Progress::Declined => return Err(declined()),

@@ -96,7 +96,8 @@ pub(super) async fn refund(
     let status = stage(&waited.aggregate).unwrap_or(RefundStage::Requested);
     let position = position_of(&service.payments, &done.id, &waited).await?;
     if status == RefundStage::Succeeded && write.freshness == Freshness::Wait {
-        heard_by_orders(service, order_id, &done.id, position).await?;
+        // How much of an order was given back before, and how much since, its state does not tell apart.
+        heard_by_orders(service, order_id, &done.id, position, |_| false).await?;
     }
     let body = RefundBody {
         id: refund_id.0,
