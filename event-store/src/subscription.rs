@@ -342,7 +342,9 @@ impl Subscription {
             let waiting = progress.waiting();
             let mut worked = 0;
             for index in 0..cursors.len() {
-                while let Some(batch) = cursors[index].take().await? {
+                loop {
+                    let taken = cursors[index].take().await;
+                    let Some(batch) = applier.or_finish(self, &mut cursors, taken).await? else { break };
                     worked += batch.events.len();
                     let is_full = batch.events.len() >= BATCH_EVENTS;
                     if !applier.take_up(self, &mut cursors, index, batch).await? {
@@ -355,13 +357,15 @@ impl Subscription {
                 }
                 let records =
                     incoming.extract_if(.., |(source, _)| *source == index).map(|(_, record)| record);
-                let batch = cursors[index].accept(self, records).await?;
+                let accepted = cursors[index].accept(self, records).await;
+                let batch = applier.or_finish(self, &mut cursors, accepted).await?;
                 worked += batch.events.len();
                 if !applier.take_up(self, &mut cursors, index, batch).await? {
                     return Ok(());
                 }
                 while cursors[index].should_look() && !stop.is_cancelled() {
-                    let batch = cursors[index].look(self).await?;
+                    let found = cursors[index].look(self).await;
+                    let batch = applier.or_finish(self, &mut cursors, found).await?;
                     worked += batch.events.len();
                     if !applier.take_up(self, &mut cursors, index, batch).await? {
                         return Ok(());
@@ -371,12 +375,14 @@ impl Subscription {
                     inbox.knows(index, cursors[index].known());
                 }
             }
-            if stop.is_cancelled() && !applier.finish_all(self, &mut cursors).await? {
+            // Asked once: who is to stop from here on goes round once more, to finish what is under way.
+            let is_last = stop.is_cancelled();
+            if is_last && !applier.finish_all(self, &mut cursors).await? {
                 return Ok(());
             }
             for cursor in &mut cursors {
                 let store_at = cursor.store_at(signal.is_alone());
-                let is_due = store_at.is_some_and(|at| at <= Instant::now() || stop.is_cancelled());
+                let is_due = store_at.is_some_and(|at| at <= Instant::now() || is_last);
                 if is_due && !applier.store(self, cursor).await? {
                     return Ok(());
                 }
@@ -384,7 +390,7 @@ impl Subscription {
             if worked > 0 {
                 pause = Some(self.pace.pause(worked, waiting, signal.is_alone(), begun));
             }
-            if stop.is_cancelled() || signal.life() != life {
+            if is_last || signal.life() != life {
                 return Ok(());
             }
             loop {

@@ -1,8 +1,9 @@
 //! What becomes of the throughput when a log grows: commands on a log of five million events, beside the same
 //! commands on a small one and beside stock cqrs-es with postgres-es at the same size.
 //!
-//! The aggregates of the large log are far more than the engine keeps in memory, so that nearly every command on
-//! an existing one loads it first; on the small log each is used once, for the same reason.
+//! Commands on existing aggregates are measured twice. Spread over all of the large log, these are far more than the
+//! engine keeps in memory, so that nearly every command loads one first; on the small log each is used once, for the same
+//! reason. Spread over as many as it keeps, none is loaded, as where most of what is old is at rest.
 //!
 //! `cargo bench -p event-store --bench growth`; `-- --help` tells the options.
 
@@ -23,6 +24,7 @@ mod past;
 use std::sync::Arc;
 
 use embedded::testing::TemporaryPostgres;
+use event_store::Log;
 use figures::{Failure, Invocation, Results, Row};
 
 use cell::Workload;
@@ -42,6 +44,8 @@ const STOCK_POOL: u32 = 10;
 /// Aggregates of the small log that are used up in each cell, and how many events they have.
 const SMALL_AGGREGATES: usize = 20_000;
 const SMALL_EVENTS_EACH: i64 = 10;
+/// Aggregates that are in use at the same time, where not all are.
+const IN_USE: usize = 10_000;
 
 fn main() -> Result<(), Failure> {
     let invocation = match Invocation::read(ABOUT, &[])? {
@@ -62,6 +66,9 @@ struct Rounds {
     updates_small: Vec<f64>,
     updates_large: Vec<f64>,
     updates_stock: Vec<f64>,
+    in_use_small: Vec<f64>,
+    in_use_large: Vec<f64>,
+    in_use_stock: Vec<f64>,
 }
 
 async fn measure(invocation: figures::Options) -> Result<(), Failure> {
@@ -114,8 +121,23 @@ async fn play(
     let pool = large.pool(STOCK_POOL).await?;
     let measured = run(Engine::stock(pool.clone()), Workload::Any(Arc::clone(ids))).await;
     note("existing, large table of stock", &mut rounds.updates_stock, measured);
+    let of_small: Arc<[String]> = fresh.iter().take(IN_USE).cloned().collect();
+    let of_large: Arc<[String]> = ids.iter().step_by(ids.len().div_ceil(IN_USE)).cloned().collect();
+    let measured = in_use(&small.log, &of_small, in_flight, options).await;
+    note("in use, small log", &mut rounds.in_use_small, measured);
+    let measured = in_use(&large.log, &of_large, in_flight, options).await;
+    note("in use, large log", &mut rounds.in_use_large, measured);
+    let measured = run(Engine::stock(pool.clone()), Workload::Any(of_large)).await;
+    note("in use, large table of stock", &mut rounds.in_use_stock, measured);
     pool.close().await;
     Ok(())
+}
+
+/// Commands on aggregates that are all in memory.
+async fn in_use(log: &Log, ids: &Arc<[String]>, in_flight: usize, options: &Options) -> cell::Measured {
+    let engine = Engine::mart(log);
+    cell::run(&engine, Workload::once(ids), in_flight, options).await;
+    cell::run(&engine, Workload::Any(Arc::clone(ids)), in_flight, options).await
 }
 
 fn rows(in_flight: usize, events: usize, rounds: &Rounds) -> Vec<Row> {
@@ -134,5 +156,12 @@ fn rows(in_flight: usize, events: usize, rounds: &Rounds) -> Vec<Row> {
     let stock = Row::new(&name, "commands/s", &rounds.updates_large)
         .beside("stock at that size", &rounds.updates_stock)
         .at_least_times(8.0);
-    vec![new, spread, stock]
+    let name = format!("existing, {IN_USE} in use and in memory, at {size}, {in_flight} in flight");
+    let in_use = Row::new(&name, "commands/s", &rounds.in_use_large)
+        .beside("small log", &rounds.in_use_small)
+        .at_least_times(0.5);
+    let in_use_stock = Row::new(&name, "commands/s", &rounds.in_use_large)
+        .beside("stock at that size", &rounds.in_use_stock)
+        .at_least_times(8.0);
+    vec![new, spread, stock, in_use, in_use_stock]
 }

@@ -84,7 +84,7 @@ impl Applier {
                 return Ok(false);
             }
         }
-        if subscription.subscriber.prepares_ahead() && self.waiting.is_empty() {
+        if subscription.subscriber.prepares_ahead() && !self.is_delayed(&batch) {
             self.underway.begin(&subscription.subscriber, source, batch).await;
             return self.finish(subscription, cursors).await;
         }
@@ -108,8 +108,14 @@ impl Applier {
                 Some(Err(ApplyError::Event(_))) => self.underway.give_up().await,
                 Some(Ok(_) | Err(ApplyError::Engine(_))) | None => Vec::new(),
             };
-            if !self.apply(subscription, &mut cursors[source], &batch, prepared).await? {
-                return Ok(false);
+            match self.apply(subscription, &mut cursors[source], &batch, prepared).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error) => {
+                    // All of them are given again: not while they are still at work.
+                    self.underway.give_up().await;
+                    return Err(error);
+                }
             }
             for (source, batch) in behind {
                 if !self.apply(subscription, &mut cursors[source], &batch, None).await? {
@@ -118,6 +124,27 @@ impl Applier {
             }
         }
         Ok(true)
+    }
+
+    /// What was read for a source. Should that have failed, what is under way is applied first: the failure has nothing to
+    /// do with it.
+    pub(super) async fn or_finish<T>(
+        &mut self,
+        subscription: &Subscription,
+        cursors: &mut [Cursor],
+        read: Result<T>,
+    ) -> Result<T> {
+        if read.is_err()
+            && let Err(error) = self.finish_all(subscription, cursors).await
+        {
+            tracing::debug!(%error, subscription = subscription.name, "what was under way is done again");
+        }
+        read
+    }
+
+    /// Whether a batch has an event of a stream in the waiting room.
+    fn is_delayed(&self, batch: &Batch) -> bool {
+        !self.waiting.is_empty() && batch.events.iter().any(|event| self.waiting.contains(&stream(event)))
     }
 
     /// Applies all that is under way.
@@ -171,9 +198,7 @@ impl Applier {
         prepared: Option<Prepared>,
     ) -> Result<bool> {
         let steps = cursor.steps(&batch.reached);
-        let is_waiting = |event| self.waiting.contains(&stream(event));
-        let delayed = !self.waiting.is_empty() && batch.events.iter().any(is_waiting);
-        let applied = if delayed {
+        let applied = if self.is_delayed(batch) {
             Err(ApplyError::Event(String::new()))
         } else {
             self.transact(subscription, cursor, &batch.events, &steps, prepared).await

@@ -261,6 +261,7 @@ impl Cursor {
         self.last_arrival = Instant::now();
         self.following = !self.has_broker;
         self.expected = None;
+        self.ahead = None;
     }
 
     fn wants(&self, aggregate_type: &str) -> bool {

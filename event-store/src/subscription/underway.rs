@@ -2,12 +2,12 @@
 //!
 //! What a process manager does about an event takes as long as a commit. If the next batch began only after that, an
 //! event would wait for a commit that has nothing to do with it before its own begins: with ten steps for an order, that is
-//! most of the time that the order takes. So a batch begins as soon as the commands of the one before it are in their
-//! queues, which keeps their order; what is to be written of it, and its checkpoints, follow in the order of the batches.
-//! When one cannot be applied, those behind it are prepared again after it: what they have done by then is known by its
-//! identity.
+//! most of the time that the order takes. So a batch begins while others are under way, unless it has an event of a stream
+//! that one of them has, too: of one stream nothing is done before what comes first is. What is to be written of a batch, and
+//! its checkpoints, follow in the order of the batches. When one cannot be applied, those behind it are prepared again after
+//! it: what they have done by then is known by its identity.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -15,7 +15,7 @@ use futures::FutureExt;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::cursor::Batch;
-use super::{ApplyError, BATCH_EVENTS, Effects, Subscriber};
+use super::{ApplyError, BATCH_EVENTS, Delivered, Effects, Subscriber};
 
 /// How many batches are under way at most.
 const BATCHES: usize = 8;
@@ -34,6 +34,22 @@ struct Preparing {
     source: usize,
     batch: Arc<Batch>,
     preparation: Preparation,
+}
+
+impl Preparing {
+    /// Notes whether it is prepared by now.
+    fn look(&mut self) {
+        if let Preparation::Begun(task) = &mut self.preparation
+            && let Some(done) = task.now_or_never()
+        {
+            self.preparation = Preparation::Done(ended(done));
+        }
+    }
+}
+
+/// The stream of an event: an aggregate is of one source.
+fn stream(event: &Delivered) -> (&str, &str) {
+    (&event.aggregate_id, &event.aggregate_type)
 }
 
 /// A batch that nothing is ahead of any more.
@@ -58,12 +74,24 @@ impl Underway {
     }
 
     /// Whether a batch may begin.
-    pub(super) fn has_room_for(&self, batch: &Batch) -> bool {
-        let failed = |ahead: &Preparing| matches!(ahead.preparation, Preparation::Done(Err(_)));
-        self.is_empty()
-            || (self.batches.len() < BATCHES
-                && self.events + batch.events.len() <= BATCH_EVENTS
-                && !self.batches.iter().any(failed))
+    pub(super) fn has_room_for(&mut self, batch: &Batch) -> bool {
+        let streams: HashSet<(&str, &str)> = batch.events.iter().map(stream).collect();
+        let mut preparing = 0;
+        for ahead in &mut self.batches {
+            ahead.look();
+            match &ahead.preparation {
+                Preparation::Needless => {}
+                Preparation::Done(Ok(_)) => preparing += 1,
+                Preparation::Done(Err(_)) => return false,
+                Preparation::Begun(_) => {
+                    preparing += 1;
+                    if ahead.batch.events.iter().any(|event| streams.contains(&stream(event))) {
+                        return false;
+                    }
+                }
+            }
+        }
+        preparing == 0 || (preparing < BATCHES && self.events + batch.events.len() <= BATCH_EVENTS)
     }
 
     /// Begins a batch. It goes on by itself when its commands are in their queues.
@@ -98,8 +126,9 @@ impl Underway {
     /// The first one, if it is prepared.
     pub(super) fn take_done(&mut self) -> Option<Ready> {
         let first = self.batches.front_mut()?;
-        if let Preparation::Begun(task) = &mut first.preparation {
-            first.preparation = Preparation::Done(ended(task.now_or_never()?));
+        first.look();
+        if matches!(first.preparation, Preparation::Begun(_)) {
+            return None;
         }
         let Preparing { source, batch, preparation } = self.batches.pop_front()?;
         self.events -= batch.events.len();

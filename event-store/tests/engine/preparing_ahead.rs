@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use event_store::event::partition_of;
 use event_store::read_your_writes::{self, Place};
 use event_store::subscription::{ApplyError, Delivered, Reacting, Reactor, Subscription};
 use event_store::timers::TimerChanges;
-use event_store::{Context, Log, Target, parked};
+use event_store::{Context, Error, Log, Target, parked};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,11 +21,22 @@ use crate::following::{PATIENCE, balances, caught_up, deposit, subscription, tab
 /// Longer than checkpoints stay unstored.
 const A_WHILE: Duration = Duration::from_millis(400);
 
-/// Is done with an event when its gate is opened; refuses one then.
+/// What comes of the reaction to events when their gates are opened.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    /// All are done.
+    Done,
+    /// One is refused.
+    Refused(i64),
+    /// One fails at the first time.
+    FailedOnce(i64),
+}
+
 struct Gated {
     begun: mpsc::UnboundedSender<i64>,
     opened: watch::Receiver<BTreeSet<i64>>,
-    refused: Option<i64>,
+    answer: Answer,
+    has_failed: AtomicBool,
 }
 
 #[async_trait]
@@ -36,8 +48,16 @@ impl Reactor for Gated {
         let mut opened = self.opened.clone();
         for event in batch {
             opened.wait_for(|opened| opened.contains(&event.position)).await.expect("it is opened");
-            if self.refused == Some(event.position) {
-                return Err(ApplyError::Event("refused".to_owned()));
+            match self.answer {
+                Answer::Refused(position) if position == event.position => {
+                    return Err(ApplyError::Event("refused".to_owned()));
+                }
+                Answer::FailedOnce(position)
+                    if position == event.position && !self.has_failed.swap(true, Ordering::Relaxed) =>
+                {
+                    return Err(Error::Busy.into());
+                }
+                Answer::Done | Answer::Refused(_) | Answer::FailedOnce(_) => {}
             }
         }
         Ok(TimerChanges::default())
@@ -58,11 +78,12 @@ struct Reactions {
 }
 
 impl Reactions {
-    fn start(log: &Log, refused: Option<i64>) -> Self {
+    fn start(log: &Log, answer: Answer) -> Self {
         let (tell, begun) = mpsc::unbounded_channel();
         let (gates, opened) = watch::channel(BTreeSet::new());
         let stop = CancellationToken::new();
-        let subscriber = Arc::new(Reacting(Gated { begun: tell, opened, refused }));
+        let subscriber =
+            Arc::new(Reacting(Gated { begun: tell, opened, answer, has_failed: AtomicBool::new(false) }));
         let follower = tokio::spawn(Subscription { subscriber, ..subscription(log, None) }.run(stop.clone()));
         Self { log: log.clone(), begun, gates, stop, follower }
     }
@@ -73,9 +94,19 @@ impl Reactions {
 
     /// Makes a deposit, and waits until the reaction to it has begun.
     async fn deposit(&mut self, account: &str) {
+        let position = self.give(account).await;
+        assert_eq!(self.next_begun().await, position);
+    }
+
+    /// Makes a deposit, and gives its position.
+    async fn give(&self, account: &str) -> i64 {
         let (target, command) = (Target::Existing(account.to_owned()), AccountCommand::Deposit { amount: 2 });
-        let done = bus(&self.log).execute(target, command, Context::default()).await.expect("accepted");
-        assert_eq!(self.next_begun().await, done.position);
+        bus(&self.log).execute(target, command, Context::default()).await.expect("accepted").position
+    }
+
+    /// The events whose reactions have begun and were not asked for.
+    fn begun_since(&mut self) -> Vec<i64> {
+        std::iter::from_fn(|| self.begun.try_recv().ok()).collect()
     }
 
     async fn next_begun(&mut self) -> i64 {
@@ -103,10 +134,26 @@ impl Reactions {
     }
 }
 
+/// Something happens to what the subscription does not follow.
+async fn happens(log: &Log, aggregate_id: &str, sequence: i64) {
+    sqlx::query(
+        "insert into event_store.events \
+         select max(position) + 1, 'vault', $1, $2, 'VaultLocked', '1.0', '{}', '{}', event_store.partition_of($1), \
+                clock_timestamp() \
+         from event_store.events",
+    )
+    .bind(aggregate_id)
+    .bind(sequence)
+    .execute(log.database())
+    .await
+    .expect("inserted");
+    log.signal().refresh().await.expect("told");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_begins_before_the_one_ahead_is_done_and_ends_after_it() {
     let (_database, log) = log().await;
-    let mut reactions = Reactions::start(&log, None);
+    let mut reactions = Reactions::start(&log, Answer::Done);
     let (first, second) = (new_id(), new_id());
     reactions.deposit(&first).await;
     reactions.deposit(&second).await;
@@ -120,34 +167,90 @@ async fn a_batch_begins_before_the_one_ahead_is_done_and_ends_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_next_in_a_stream_waits_for_what_came_before() {
+    let (_database, log) = log().await;
+    let mut reactions = Reactions::start(&log, Answer::Done);
+    let (account, other) = (new_id(), new_id());
+    reactions.deposit(&account).await;
+    reactions.give(&account).await;
+    let begun = tokio::time::timeout(A_WHILE, reactions.begun.recv()).await;
+    assert!(begun.is_err(), "the second of the stream has begun: {begun:?}");
+    reactions.open(&[1]);
+    assert_eq!(reactions.next_begun().await, 2);
+    reactions.deposit(&other).await;
+    reactions.open(&[2, 3]);
+    assert!(reactions.has_come_to(&other, 3, PATIENCE).await);
+    reactions.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn batches_behind_one_that_cannot_be_applied_are_prepared_again_after_it() {
     let (_database, log) = log().await;
-    let mut reactions = Reactions::start(&log, Some(1));
+    let mut reactions = Reactions::start(&log, Answer::Refused(1));
     let (refused, other) = (new_id(), new_id());
     reactions.deposit(&refused).await;
     reactions.deposit(&other).await;
-    reactions.deposit(&refused).await;
+    reactions.give(&refused).await;
     reactions.open(&[1, 2, 3]);
     assert!(reactions.has_come_to(&other, 2, PATIENCE).await);
     assert!(reactions.has_come_to(&refused, 3, PATIENCE).await);
     let parked = parked::list(log.database(), Some("balances"), 10).await.expect("read");
     let positions: Vec<i64> = parked.iter().map(|parked| parked.position).collect();
     assert_eq!(positions, [1, 3], "what follows in a stream waits behind what was refused");
-    let mut again = Vec::new();
-    while let Ok(position) = reactions.begun.try_recv() {
-        again.push(position);
-    }
+    let again = reactions.begun_since();
     assert_eq!(again.last(), Some(&2), "begun again behind all tries of the first: {again:?}");
+
+    // What waits there keeps nobody else from beginning ahead.
+    let (third, fourth) = (new_id(), new_id());
+    reactions.deposit(&third).await;
+    reactions.deposit(&fourth).await;
+    reactions.open(&[4, 5]);
+    assert!(reactions.has_come_to(&fourth, 5, PATIENCE).await);
+    reactions.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_stored_behind_a_batch_whose_commands_failed() {
+    let (_database, log) = log().await;
+    let mut reactions = Reactions::start(&log, Answer::FailedOnce(2));
+    let accounts = [new_id(), new_id(), new_id()];
+    for account in &accounts {
+        reactions.deposit(account).await;
+    }
+    reactions.open(&[2, 3]);
+    assert!(!reactions.has_come_to(&accounts[2], 3, A_WHILE).await);
+    reactions.open(&[1]);
+    for (account, position) in accounts.iter().zip(1..) {
+        assert!(reactions.has_come_to(account, position, PATIENCE).await);
+    }
+    let again = reactions.begun_since();
+    assert!(again.contains(&2) && again.contains(&3), "both are done again: {again:?}");
+    reactions.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_not_wanted_pass_none_that_is_under_way() {
+    let (_database, log) = log().await;
+    let mut reactions = Reactions::start(&log, Answer::Done);
+    let (account, unwanted) = (new_id(), new_id());
+    reactions.deposit(&account).await;
+    for sequence in 1..=20 {
+        happens(&log, &unwanted, sequence).await;
+    }
+    assert!(!reactions.has_come_to(&unwanted, 21, A_WHILE).await, "they passed");
+    assert_eq!(reactions.stored().await, 0);
+    reactions.deposit(&new_id()).await;
+    reactions.open(&[1, 22]);
+    assert!(reactions.has_come_to(&unwanted, 21, PATIENCE).await);
     reactions.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_under_way_is_done_before_a_subscription_ends() {
     let (_database, log) = log().await;
-    let mut reactions = Reactions::start(&log, None);
-    let account = new_id();
-    reactions.deposit(&account).await;
-    reactions.deposit(&account).await;
+    let mut reactions = Reactions::start(&log, Answer::Done);
+    reactions.deposit(&new_id()).await;
+    reactions.deposit(&new_id()).await;
     reactions.stop.cancel();
     let ended = tokio::time::timeout(A_WHILE, &mut reactions.follower).await;
     assert!(ended.is_err(), "commands that were given are waited for");
