@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 
-use super::{BATCH_EVENTS, Body, Delivered, SILENCE, Source, Subscription};
+use super::{BATCH_EVENTS, Body, Delivered, ROWS_PAGE_EVENTS, SILENCE, Source, Subscription};
 use crate::broker::Incoming;
 use crate::checkpoints::{self, Positions, Step};
 use crate::lease::Slots;
@@ -60,6 +60,8 @@ pub(super) struct Cursor {
     expected: Option<(i64, Instant)>,
     /// What comes next in the log, where more was there than one reading takes.
     ahead: Option<Page>,
+    /// How many events are read at once.
+    page_events: usize,
 }
 
 /// A part of the log that is read while the one before it is applied.
@@ -110,6 +112,11 @@ impl Cursor {
             following: true,
             expected: None,
             ahead: None,
+            page_events: if subscription.subscriber.gives_commands() {
+                BATCH_EVENTS
+            } else {
+                ROWS_PAGE_EVENTS
+            },
         })
     }
 
@@ -304,7 +311,7 @@ impl Cursor {
         };
         let head = page.upto;
         let rows = page.rows.await.map_err(|_| Error::ShuttingDown)??;
-        let complete = rows.len() < BATCH_EVENTS;
+        let complete = rows.len() < self.page_events;
         let upto = if complete { head } else { rows.last().map_or(head, |last| last.position) };
         if !complete {
             self.ahead = Some(self.read(upto, *self.head.borrow()));
@@ -336,7 +343,7 @@ impl Cursor {
 
     /// Begins to read what this subscription has to know of the log.
     fn read(&self, after: i64, upto: i64) -> Page {
-        let (log, limit) = (self.log.clone(), BATCH_EVENTS as i64);
+        let (log, limit) = (self.log.clone(), self.page_events as i64);
         let partitions: Vec<i16> = self.positions.keys().copied().collect();
         let reading =
             async move { feed::read_partitions(log.connections(), &partitions, after, upto, limit).await };
