@@ -40,7 +40,7 @@ pub use retrying::{Retried, retry_parked};
 
 /// How long a broker may be silent about events that are in the log.
 const SILENCE: Duration = Duration::from_millis(250);
-/// How many events are applied in one transaction at most.
+/// How many events are applied in one transaction at most, but for those that are read from the log for rows.
 const BATCH_EVENTS: usize = 2_000;
 /// How many are read from the log at once for rows. The more, the more often a row is written once for several events;
 /// whoever gives commands has fewer, because those to one aggregate must find room in its queue.
