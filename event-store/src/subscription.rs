@@ -43,7 +43,7 @@ const SILENCE: Duration = Duration::from_millis(250);
 /// How many events are applied in one transaction at most, but for those that are read from the log for rows.
 const BATCH_EVENTS: usize = 2_000;
 /// How many are read from the log at once for rows. The more, the more often a row is written once for several events;
-/// whoever gives commands has fewer, because those to one aggregate must find room in its queue.
+/// whoever prepares ahead has fewer, because commands to one aggregate must find room in its queue.
 const ROWS_PAGE_EVENTS: usize = 4_000;
 /// How long a subscription pauses after a failure of the plumbing.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -180,11 +180,6 @@ pub trait Subscriber: Send + Sync + 'static {
     async fn prepare(&self, batch: &[Delivered]) -> std::result::Result<Effects, ApplyError> {
         let _ = batch;
         Ok(Effects::Rows)
-    }
-
-    /// Whether what it does is to give commands.
-    fn gives_commands(&self) -> bool {
-        false
     }
 
     /// Whether the next batch may be prepared before this one is: then the first poll of [`prepare`](Self::prepare) puts

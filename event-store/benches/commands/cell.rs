@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use event_store::Target;
+use event_store::{Log, Target};
 use rand::Rng;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -12,6 +12,10 @@ use uuid::Uuid;
 
 use crate::engine::Engine;
 use crate::options::Options;
+
+/// How long it may take to load the aggregates that a cell is to find in memory, and how many are loaded side by side.
+const LOADED_WITHIN: Duration = Duration::from_secs(120);
+const LOADED_AT_ONCE: usize = 1_024;
 
 /// Where the commands of a cell go.
 pub(crate) enum Workload {
@@ -85,6 +89,15 @@ pub(crate) async fn run(
         p50_ms: percentile_ms(&latencies_us, 50),
         p99_ms: percentile_ms(&latencies_us, 99),
     }
+}
+
+/// An engine that has all of these in memory.
+pub(crate) async fn in_memory(log: &Log, ids: &Arc<[String]>, options: &Options) -> Engine {
+    let engine = Engine::mart(log);
+    // However slow the disk is: it ends when each was used once.
+    let loading = Options { measured: LOADED_WITHIN, ..options.clone() };
+    run(&engine, Workload::once(ids), LOADED_AT_ONCE, &loading).await;
+    engine
 }
 
 async fn send(engine: Engine, workload: Arc<Workload>, sender: u32, from: Instant, until: Instant) -> Share {

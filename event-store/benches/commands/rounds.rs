@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use event_store::Log;
-
 use crate::Failure;
 use crate::cell::{self, Measured, Workload};
 use crate::database::RoundDatabase;
@@ -146,7 +144,7 @@ pub(crate) async fn play_cell(
         }
         Row::ExistingWarm => {
             let ids = database.fill(AGGREGATES, EVENTS_EACH).await?.into();
-            (in_memory(&database.log, &ids, options).await, Workload::Any(ids))
+            (cell::in_memory(&database.log, &ids, options).await, Workload::Any(ids))
         }
         Row::Hot => {
             let ids = database.fill(1, HOT_EVENTS).await?.into();
@@ -195,17 +193,10 @@ async fn existing_aggregates(
         in_flight,
         cell::run(&cold, Workload::once(&ids), in_flight, options).await,
     );
-    let warm = in_memory(&database.log, &ids, options).await;
+    let warm = cell::in_memory(&database.log, &ids, options).await;
     let measured = cell::run(&warm, Workload::Any(ids), in_flight, options).await;
     results.mart(Row::ExistingWarm, in_flight, measured);
     Ok(())
-}
-
-/// An engine that has all of these in memory.
-async fn in_memory(log: &Log, ids: &Arc<[String]>, options: &Options) -> Engine {
-    let engine = Engine::mart(log);
-    cell::run(&engine, Workload::once(ids), LEVELS[LEVELS.len() - 1], options).await;
-    engine
 }
 
 /// Each engine and level has an aggregate of its own: it is longer after a cell, and the longer it is the

@@ -24,7 +24,6 @@ mod past;
 use std::sync::Arc;
 
 use embedded::testing::TemporaryPostgres;
-use event_store::Log;
 use figures::{Failure, Invocation, Results, Row};
 
 use cell::Workload;
@@ -123,21 +122,15 @@ async fn play(
     note("existing, large table of stock", &mut rounds.updates_stock, measured);
     let of_small: Arc<[String]> = fresh.iter().take(IN_USE).cloned().collect();
     let of_large: Arc<[String]> = ids.iter().step_by(ids.len().div_ceil(IN_USE)).cloned().collect();
-    let measured = in_use(&small.log, &of_small, in_flight, options).await;
+    let measured = run(cell::in_memory(&small.log, &of_small, options).await, Workload::Any(of_small)).await;
     note("in use, small log", &mut rounds.in_use_small, measured);
-    let measured = in_use(&large.log, &of_large, in_flight, options).await;
+    let engine = cell::in_memory(&large.log, &of_large, options).await;
+    let measured = run(engine, Workload::Any(Arc::clone(&of_large))).await;
     note("in use, large log", &mut rounds.in_use_large, measured);
     let measured = run(Engine::stock(pool.clone()), Workload::Any(of_large)).await;
     note("in use, large table of stock", &mut rounds.in_use_stock, measured);
     pool.close().await;
     Ok(())
-}
-
-/// Commands on aggregates that are all in memory.
-async fn in_use(log: &Log, ids: &Arc<[String]>, in_flight: usize, options: &Options) -> cell::Measured {
-    let engine = Engine::mart(log);
-    cell::run(&engine, Workload::once(ids), in_flight, options).await;
-    cell::run(&engine, Workload::Any(Arc::clone(ids)), in_flight, options).await
 }
 
 fn rows(in_flight: usize, events: usize, rounds: &Rounds) -> Vec<Row> {

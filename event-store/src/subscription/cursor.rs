@@ -112,7 +112,7 @@ impl Cursor {
             following: true,
             expected: None,
             ahead: None,
-            page_events: if subscription.subscriber.gives_commands() {
+            page_events: if subscription.subscriber.prepares_ahead() {
                 BATCH_EVENTS
             } else {
                 ROWS_PAGE_EVENTS

@@ -34,10 +34,6 @@ impl<R: Reactor> Subscriber for Reacting<R> {
         self.0.react(batch).await.map(Effects::Timers)
     }
 
-    fn gives_commands(&self) -> bool {
-        true
-    }
-
     fn prepares_ahead(&self) -> bool {
         self.0.queues_at_once()
     }

@@ -75,6 +75,9 @@ impl Underway {
 
     /// Whether a batch may begin.
     pub(super) fn has_room_for(&mut self, batch: &Batch) -> bool {
+        if self.is_empty() {
+            return true;
+        }
         let streams: HashSet<(&str, &str)> = batch.events.iter().map(stream).collect();
         let mut preparing = 0;
         for ahead in &mut self.batches {
