@@ -229,6 +229,43 @@ async fn nothing_is_stored_behind_a_batch_whose_commands_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_eight_batches_are_under_way() {
+    let (_database, log) = log().await;
+    let mut reactions = Reactions::start(&log, Answer::Done);
+    for _ in 0..8 {
+        reactions.deposit(&new_id()).await;
+    }
+    let waiting = new_id();
+    let position = reactions.give(&waiting).await;
+    let begun = tokio::time::timeout(A_WHILE, reactions.begun.recv()).await;
+    assert!(begun.is_err(), "a ninth has begun: {begun:?}");
+    reactions.open(&[1]);
+    assert_eq!(reactions.next_begun().await, position);
+    reactions.open(&[2, 3, 4, 5, 6, 7, 8, 9]);
+    assert!(reactions.has_come_to(&waiting, position, PATIENCE).await);
+    reactions.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_for_a_moment_is_not_passed_by_what_comes_next_in_its_stream() {
+    let (_database, log) = log().await;
+    let mut reactions = Reactions::start(&log, Answer::FailedOnce(2));
+    let (first, failing) = (new_id(), new_id());
+    reactions.deposit(&first).await;
+    reactions.deposit(&failing).await;
+    reactions.open(&[2]);
+    tokio::time::sleep(A_WHILE).await;
+    reactions.give(&failing).await;
+    let begun = tokio::time::timeout(A_WHILE, reactions.begun.recv()).await;
+    assert!(begun.is_err(), "what comes after the failed one has begun: {begun:?}");
+    reactions.open(&[1, 3]);
+    assert!(reactions.has_come_to(&failing, 3, PATIENCE).await);
+    let again: Vec<i64> = reactions.begun_since().into_iter().filter(|position| *position > 1).collect();
+    assert_eq!(again, [2, 3]);
+    reactions.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_that_are_not_wanted_pass_none_that_is_under_way() {
     let (_database, log) = log().await;
     let mut reactions = Reactions::start(&log, Answer::Done);
