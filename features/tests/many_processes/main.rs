@@ -3,6 +3,7 @@
 
 mod database;
 mod hot_product;
+mod paying;
 mod projectors;
 mod relays;
 mod stopping;
