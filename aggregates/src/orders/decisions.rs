@@ -520,7 +520,7 @@ impl Details {
             OrderStatus::Shipped if wanted.is_empty() => return Ok(Vec::new()),
             status => return Err(OrderError::NotShippable { status }),
         }
-        if self.captured.is_none() {
+        if self.captured.is_none() || self.payment_status == PaymentStatus::Refunded {
             return Err(OrderError::NotPaid);
         }
         let lines = self.chosen(wanted, |line| line.bought.quantity - line.shipped)?;

@@ -38,6 +38,8 @@ pub enum PaymentCommand {
     RecordVoided { attempt: u32 },
     /// Give money back: the amount, or all that is left.
     RequestRefund { refund_id: RefundId, amount: Option<Money>, reason: String },
+    /// Give the amount back, or what is left when some of it went back before.
+    RefundUpTo { refund_id: RefundId, amount: Money, reason: String },
     /// The gateway gave it back.
     RecordRefunded { refund_id: RefundId },
     /// The gateway did not give it back.

@@ -342,6 +342,9 @@ impl Account {
             PaymentCommand::RequestRefund { refund_id, amount, reason } => {
                 self.request_refund(refund_id, amount, &reason)
             }
+            PaymentCommand::RefundUpTo { refund_id, amount, reason } => {
+                self.refund_up_to(refund_id, amount, &reason)
+            }
             PaymentCommand::RecordRefunded { refund_id } => self.record_refunded(refund_id),
             PaymentCommand::RecordRefundFailed { refund_id, reason } => match self.refund(refund_id)?.stage {
                 RefundStage::Requested => {
@@ -529,6 +532,22 @@ impl Account {
             reason,
             gateway_reference,
         }])
+    }
+
+    /// What an admin gave back before, or what is on its way, is not given back again.
+    fn refund_up_to(
+        &self,
+        refund_id: RefundId,
+        amount: Money,
+        reason: &str,
+    ) -> Result<Vec<PaymentEvent>, PaymentError> {
+        let left = self.refundable();
+        if left.minor == 0 && matches!(self.stage, Stage::Captured(_)) {
+            return Ok(Vec::new());
+        }
+        let amount =
+            if amount.currency == left.currency && amount.minor > left.minor { left } else { amount };
+        self.request_refund(refund_id, Some(amount), reason)
     }
 
     fn record_refunded(&self, refund_id: RefundId) -> Result<Vec<PaymentEvent>, PaymentError> {

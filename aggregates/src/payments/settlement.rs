@@ -96,9 +96,9 @@ fn on_order(cause: &Cause, order_id: OrderId, event: &OrderEvent) -> Option<Sett
         OrderEvent::OrderCancelling { .. } | OrderEvent::OrderExpired { .. } => {
             PaymentCommand::Close { order_id }
         }
-        OrderEvent::OrderReturned { refund, .. } if refund.minor > 0 => PaymentCommand::RequestRefund {
+        OrderEvent::OrderReturned { refund, .. } if refund.minor > 0 => PaymentCommand::RefundUpTo {
             refund_id: RefundId(Uuid::new_v5(&cause.event_id, b"refund")),
-            amount: Some(*refund),
+            amount: *refund,
             reason: RETURNED_REASON.to_owned(),
         },
         OrderEvent::OrderReturned { .. }
@@ -140,7 +140,8 @@ fn on_payment(cause: &Cause, event: &PaymentEvent) -> Option<SettlementReaction>
         PaymentEvent::PaymentAttemptRequested { order_id, attempt, .. } => {
             (*order_id, at_once, GatewayCall::Authorise { attempt: *attempt })
         }
-        PaymentEvent::PaymentAttemptUnknown { order_id, attempt } => {
+        PaymentEvent::PaymentAttemptUnknown { order_id, attempt }
+        | PaymentEvent::PaymentActionRequired { order_id, attempt } => {
             (*order_id, later, GatewayCall::Authorise { attempt: *attempt })
         }
         PaymentEvent::CaptureRequested { order_id, attempt, .. } => {
@@ -154,7 +155,6 @@ fn on_payment(cause: &Cause, event: &PaymentEvent) -> Option<SettlementReaction>
         }
         PaymentEvent::PaymentOpened { .. }
         | PaymentEvent::PaymentAmountChanged { .. }
-        | PaymentEvent::PaymentActionRequired { .. }
         | PaymentEvent::PaymentAuthorised { .. }
         | PaymentEvent::PaymentDeclined { .. }
         | PaymentEvent::PaymentCaptured { .. }

@@ -6,8 +6,6 @@ use std::time::Duration;
 use event_store::append::CommandKey;
 use event_store::timers::{self, Done, Due, Queue};
 use event_store::{CommandBus, Context, ExecuteError, Target, crash_point, planted};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use aggregates::identifiers::OrderId;
@@ -17,25 +15,28 @@ use aggregates::process::ProcessManager;
 
 use crate::gateway::{Gateway, GatewayError, Reply};
 use crate::services::PaymentsService;
+use crate::work::Tasks;
 
 /// Calls of the gateway, each within its patience.
 const QUEUE: Queue =
     Queue { name: Settlement::NAME, concurrency: 64, patience: Duration::from_secs(20), repeatable: true };
 /// How long a gateway may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a gateway is asked whether the owner of a card has done what was required of him.
+const ACTION_ASKED_EVERY: Duration = Duration::from_secs(5);
+/// How often it is asked at most: for ten minutes. Then the attempt is given up, so that the order can be paid otherwise,
+/// or end.
+const ACTION_ASKED_AT_MOST: i32 = 120;
 
-pub(super) fn work(
-    tasks: &mut JoinSet<()>,
-    service: PaymentsService,
-    gateway: Arc<dyn Gateway>,
-    stop: CancellationToken,
-) {
+pub(super) fn work(tasks: &mut Tasks, service: PaymentsService, gateway: Arc<dyn Gateway>) {
     let log = service.surroundings.log.clone();
     let handle = move |due: Due| {
         let (service, gateway) = (service.clone(), Arc::clone(&gateway));
         async move { call(&service.payments, gateway.as_ref(), due).await }
     };
-    tasks.spawn(timers::work(log, QUEUE, handle, stop));
+    tasks.spawn(format!("timed work of {}", QUEUE.name), move |stop| {
+        timers::work(log.clone(), QUEUE, handle.clone(), stop)
+    });
 }
 
 async fn call(payments: &CommandBus<Payment>, gateway: &dyn Gateway, due: Due) -> Done {
@@ -47,7 +48,7 @@ async fn call(payments: &CommandBus<Payment>, gateway: &dyn Gateway, due: Due) -
     let id = payment_id.to_string();
     let again = due.attempts > 1;
     let ask = async |payment: &Payment| {
-        let asked = tokio::time::timeout(PATIENCE, ask(gateway, payment, order_id, call, again)).await;
+        let asked = tokio::time::timeout(PATIENCE, ask(gateway, payment, order_id, call, due.attempts)).await;
         asked.unwrap_or(Asked::NoAnswer)
     };
     // What is remembered will do when it says that the gateway is to be called: one that was called before answers
@@ -66,6 +67,7 @@ async fn call(payments: &CommandBus<Payment>, gateway: &dyn Gateway, due: Due) -
     crash_point!("gateway-answered", gateway.name(), Done::Failed("the answer was lost".to_owned()));
     let command = match asked {
         Asked::Nothing => return Done::Finished,
+        Asked::StillOpen => return Done::Again(ACTION_ASKED_EVERY),
         Asked::Answered(command) => command,
         Asked::NoAnswer => match call {
             GatewayCall::Authorise { attempt } => PaymentCommand::RecordUnknown { attempt },
@@ -109,6 +111,8 @@ enum Asked {
     /// The payment is past the point the job is for.
     Nothing,
     Answered(PaymentCommand),
+    /// The owner of the card has not done yet what is required of him.
+    StillOpen,
     NoAnswer,
 }
 
@@ -117,9 +121,10 @@ async fn ask(
     payment: &Payment,
     order_id: OrderId,
     call: GatewayCall,
-    again: bool,
+    tries: i32,
 ) -> Asked {
     let Some(account) = payment.account() else { return Asked::Nothing };
+    let again = tries > 1;
     let asked_with = |key: String| {
         if again && planted!("defect-gateway-new-key") { format!("{key}:{}", Uuid::new_v4()) } else { key }
     };
@@ -139,9 +144,14 @@ async fn ask(
                 Ok(Reply::Declined { reason }) => {
                     answered(PaymentCommand::RecordDeclined { attempt: number, reason })
                 }
-                Ok(Reply::ActionRequired) => {
+                Ok(Reply::ActionRequired) if !matches!(account.stage, Stage::ActionRequired(_)) => {
                     answered(PaymentCommand::RecordActionRequired { attempt: number })
                 }
+                Ok(Reply::ActionRequired) if account.closing || tries >= ACTION_ASKED_AT_MOST => {
+                    let reason = "action_not_taken".to_owned();
+                    answered(PaymentCommand::RecordDeclined { attempt: number, reason })
+                }
+                Ok(Reply::ActionRequired) => Asked::StillOpen,
                 Err(GatewayError::InvalidCard) => answered(PaymentCommand::RecordDeclined {
                     attempt: number,
                     reason: "invalid_card".to_owned(),
@@ -225,13 +235,15 @@ mod tests {
     use crate::gateway::{Card, CardToken};
     use crate::services::bus;
 
-    /// Answers nothing.
-    struct Silent;
+    /// Answers each authorisation alike, and nothing else.
+    struct Answering(Result<Reply, GatewayError>);
+
+    const SILENT: Answering = Answering(Err(GatewayError::NoAnswer));
 
     #[async_trait]
-    impl Gateway for Silent {
+    impl Gateway for Answering {
         fn name(&self) -> &'static str {
-            "silent"
+            "answering"
         }
 
         async fn tokenise(&self, _card: Card) -> Result<CardToken, GatewayError> {
@@ -243,7 +255,7 @@ mod tests {
         }
 
         async fn authorise(&self, _key: &str, _token: &str, _amount: Money) -> Result<Reply, GatewayError> {
-            Err(GatewayError::NoAnswer)
+            self.0.clone()
         }
 
         async fn capture(&self, _key: &str, _reference: &str, _amount: Money) -> Result<Reply, GatewayError> {
@@ -267,13 +279,8 @@ mod tests {
         Due { id: Uuid::from_u128(id), command, attempts: 1, now: Some(Utc::now()) }
     }
 
-    #[tokio::test]
-    async fn a_job_stays_for_what_another_process_found_unknown_and_is_unknown_still() {
-        let database = testing::database("settlement").await;
-        let open = || Log::open("payments", &database.url, [7; 32]).expect("the URL is good");
-        let (here, elsewhere) = (open(), open());
-        here.migrate().await.expect("the migrations apply");
-        let (payments, others): (CommandBus<Payment>, CommandBus<Payment>) = (bus(&here), bus(&elsewhere));
+    /// A payment of which an attempt was made.
+    async fn attempted(payments: &CommandBus<Payment>) -> (PaymentId, OrderId) {
         let (payment_id, order_id) = (PaymentId(Uuid::from_u128(1)), OrderId(Uuid::from_u128(2)));
         let user_id = UserId(Uuid::from_u128(3));
         let amount = Money::new(1_999, Currency::USD);
@@ -290,12 +297,51 @@ mod tests {
             let target = Target::Existing(payment_id.to_string());
             payments.execute(target, command, Context::default()).await.expect("accepted");
         }
+        (payment_id, order_id)
+    }
+
+    #[tokio::test]
+    async fn a_job_stays_for_what_another_process_found_unknown_and_is_unknown_still() {
+        let database = testing::database("settlement").await;
+        let open = || Log::open("payments", &database.url, [7; 32]).expect("the URL is good");
+        let (here, elsewhere) = (open(), open());
+        here.migrate().await.expect("the migrations apply");
+        let (payments, others): (CommandBus<Payment>, CommandBus<Payment>) = (bus(&here), bus(&elsewhere));
+        let (payment_id, order_id) = attempted(&payments).await;
         // The other process calls first, and notes that nothing is known.
-        assert_eq!(call(&others, &Silent, due(4, payment_id, order_id)).await, Done::Finished);
+        assert_eq!(call(&others, &SILENT, due(4, payment_id, order_id)).await, Done::Finished);
         // The job that stands for it comes to this one, which has not seen that.
         let remembered = payments.remembered(&payment_id.to_string()).expect("remembered").aggregate;
         assert!(!is_unknown(&remembered));
-        let done = call(&payments, &Silent, due(5, payment_id, order_id)).await;
+        let done = call(&payments, &SILENT, due(5, payment_id, order_id)).await;
         assert_eq!(done, Done::Failed("the gateway did not answer".to_owned()));
+    }
+    #[tokio::test]
+    async fn an_action_of_the_cards_owner_is_asked_for_until_it_is_taken_or_given_up() {
+        let database = testing::database("action").await;
+        let log = Log::open("payments", &database.url, [7; 32]).expect("the URL is good");
+        log.migrate().await.expect("the migrations apply");
+        let payments: CommandBus<Payment> = bus(&log);
+        let (payment_id, order_id) = attempted(&payments).await;
+        let required = Answering(Ok(Reply::ActionRequired));
+        let stage = async || {
+            let loaded = payments.load(&payment_id.to_string()).await.expect("loaded");
+            loaded.aggregate.account().expect("opened").stage.clone()
+        };
+        assert_eq!(call(&payments, &required, due(4, payment_id, order_id)).await, Done::Finished);
+        assert!(matches!(stage().await, Stage::ActionRequired(_)));
+        // The job that follows from that.
+        let again = |tries| Due { attempts: tries, ..due(5, payment_id, order_id) };
+        assert_eq!(call(&payments, &required, again(1)).await, Done::Again(ACTION_ASKED_EVERY));
+        assert_eq!(
+            call(&payments, &SILENT, again(2)).await,
+            Done::Finished,
+            "that the gateway is silent is told"
+        );
+        assert!(matches!(stage().await, Stage::Unknown(_)));
+        assert_eq!(call(&payments, &required, due(6, payment_id, order_id)).await, Done::Finished);
+        let given_up = Due { attempts: ACTION_ASKED_AT_MOST, ..due(7, payment_id, order_id) };
+        assert_eq!(call(&payments, &required, given_up).await, Done::Finished);
+        assert_eq!(stage().await, Stage::Payable, "it can be paid otherwise");
     }
 }

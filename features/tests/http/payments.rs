@@ -1,10 +1,10 @@
 //! Payments (T-M30 to T-M35).
 
-use features::TestMart;
 use features::shop::{
     DECLINED_CARD, GOOD_CARD, Person, card, customer, order, order_now, order_reads, paid_order, pay,
     product, stock_becomes,
 };
+use features::{Client, TestMart};
 use serde_json::json;
 
 use crate::MISSING;
@@ -111,4 +111,39 @@ async fn money_goes_back_up_to_what_was_paid() {
         "15.00"
     );
     order_reads(&ann, &id, "confirmed", "refunded").await;
+}
+
+/// Ships an order, lets it arrive, and takes all of it back.
+async fn comes_back(admin: &Client, ann: &Client, id: &str) {
+    let path = format!("/v1/orders/{id}");
+    for step in ["shipments", "deliveries"] {
+        drop(admin.post(&format!("{path}/{step}")).json(&json!({})).await.is(200));
+    }
+    drop(ann.post(&format!("{path}/returns")).json(&json!({})).await.is(200));
+    drop(admin.post(&format!("{path}/returns")).json(&json!({})).await.is(200));
+}
+
+#[tokio::test]
+async fn goods_that_come_back_bring_back_what_is_left_of_the_money() {
+    let (mart, ann, product, _) = ordered(1).await;
+    let admin = mart.admin().await;
+    let id = paid_order(&ann, &product, 2).await;
+    let payment = ann.all("/v1/payments").await[0]["id"].as_str().expect("it has an id").to_owned();
+    let scratch = json!({"amount": "10.00", "reason": "a scratch"});
+    drop(admin.post(&format!("/v1/payments/{payment}/refunds")).json(&scratch).await.is(201));
+    order_reads(&ann, &id, "confirmed", "partially_refunded").await;
+    comes_back(&admin, &ann, &id).await;
+    order_reads(&ann, &id, "returned", "refunded").await;
+}
+
+#[tokio::test]
+async fn what_was_refunded_altogether_is_not_sent() {
+    let (mart, ann, product, _) = ordered(1).await;
+    let admin = mart.admin().await;
+    let id = paid_order(&ann, &product, 1).await;
+    let payment = ann.all("/v1/payments").await[0]["id"].as_str().expect("it has an id").to_owned();
+    let all = json!({"reason": "it cannot be had"});
+    drop(admin.post(&format!("/v1/payments/{payment}/refunds")).json(&all).await.is(201));
+    order_reads(&ann, &id, "confirmed", "refunded").await;
+    admin.post(&format!("/v1/orders/{id}/shipments")).json(&json!({})).await.refuses(409, "not_paid");
 }
