@@ -39,23 +39,31 @@ pub async fn find(database: impl PgExecutor<'_>, command_id: Uuid) -> Result<Opt
     }))
 }
 
-/// Keeps the answer to a command. The first one to come wins; the answer to give is returned, with whether
-/// it is the one offered. A command that never reached an aggregate gets its row here.
+/// Which answer is kept after one was offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// The one that was offered.
+    Offered,
+    /// The one that a copy of the command offered before.
+    Earlier(String),
+    /// That of another request which used the same identity first: it is nobody else's.
+    OfAnother,
+}
+
+/// Keeps the answer to a command. The first one to come wins. A command that never reached an aggregate gets its row
+/// here; one whose identity stands for another request keeps nothing.
 ///
 /// # Errors
 /// When the database is unreachable.
-pub async fn complete(
-    database: impl PgExecutor<'_>,
-    key: &CommandKey,
-    answer: &str,
-) -> Result<(String, bool)> {
+pub async fn complete(database: impl PgExecutor<'_>, key: &CommandKey, answer: &str) -> Result<Kept> {
     let row = sqlx::query(
         "insert into event_store.commands as c \
          (command_id, principal, fingerprint, aggregate_type, aggregate_id, sequence, position, refused, answer, \
           derived, created_at) \
          values ($1, $2, $3, '', '', 0, 0, true, $4::json, $5, clock_timestamp()) \
-         on conflict (command_id) do update set answer = coalesce(c.answer, excluded.answer) \
-         returning c.answer::text as answer",
+         on conflict (command_id) do update set answer = \
+             case when c.fingerprint = excluded.fingerprint then coalesce(c.answer, excluded.answer) else c.answer end \
+         returning c.fingerprint = $3 as is_ours, c.answer::text as answer",
     )
     .bind(key.command_id)
     .bind(&key.principal)
@@ -64,9 +72,11 @@ pub async fn complete(
     .bind(key.derived)
     .fetch_one(database)
     .await?;
+    if !row.try_get::<bool, _>("is_ours")? {
+        return Ok(Kept::OfAnother);
+    }
     let kept: String = row.try_get("answer")?;
-    let ours = kept == answer;
-    Ok((kept, ours))
+    Ok(if kept == answer { Kept::Offered } else { Kept::Earlier(kept) })
 }
 
 /// Deletes all rows that have been kept long enough; says how many. What another process is deleting is left to it.

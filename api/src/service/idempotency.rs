@@ -99,7 +99,8 @@ pub(super) fn reused() -> Response {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail).into_response()
 }
 
-/// Keeps the answer, unless another copy's was kept first: then that one is given.
+/// Keeps the answer, unless another copy's was kept first: then that one is given. Another request that came at the same
+/// time with the same key has an answer of its own, which is nobody else's.
 async fn keep(log: &Log, key: &CommandKey, response: Response) -> Response {
     let status = response.status();
     let lasting = status.is_success()
@@ -134,12 +135,13 @@ async fn keep(log: &Log, key: &CommandKey, response: Response) -> Response {
     match completed {
         // The work is done and durable; a later copy makes the same answer from it.
         Err(error) => tracing::warn!(%error, "the answer to a repeated request could not be kept"),
-        Ok((_, true)) => {}
-        Ok((first, false)) => {
+        Ok(commands::Kept::Offered) => {}
+        Ok(commands::Kept::Earlier(first)) => {
             if let Some(first) = replay(&first) {
                 return first;
             }
         }
+        Ok(commands::Kept::OfAnother) => return reused(),
     }
     Response::from_parts(parts, Body::from(body))
 }
