@@ -1,6 +1,6 @@
 //! The rounds of one aggregate: take what is queued, decide it in order, append it as one group, answer.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use cqrs_es::event_sink::EventSink;
@@ -47,8 +47,13 @@ where
 
     /// Plays one round and puts back what has to be decided anew. Gives the state after it, when it is known.
     async fn play(&self, state: Option<Loaded<A>>, round: Vec<Pending<A>>) -> Option<Loaded<A>> {
-        let Round { left, again, conflict } = Round::play(&self.inner, &self.id, state, round).await;
-        if !again.is_empty() {
+        let Round { left, again, conflict, failure } = Round::play(&self.inner, &self.id, state, round).await;
+        if let Some(failure) = failure {
+            // Whoever gave these after one that failed will give that one again, and these come after it then, too.
+            for pending in again.into_iter().chain(self.queued()) {
+                let _ = pending.reply.send(Err(ExecuteError::Engine(failure.again())));
+            }
+        } else if !again.is_empty() {
             let conflicts =
                 again.iter().map(|pending| pending.contention.conflicts()).max().unwrap_or_default();
             if let Some(mut waiting) = self.inner.queues.get_mut(&self.id) {
@@ -79,6 +84,15 @@ where
             })
             .is_some();
         self.over
+    }
+
+    /// All that wait by now.
+    fn queued(&self) -> VecDeque<Pending<A>> {
+        self.inner
+            .queues
+            .get_mut(&self.id)
+            .map(|mut waiting| std::mem::take(&mut *waiting))
+            .unwrap_or_default()
     }
 
     fn next_round(&self) -> Vec<Pending<A>> {
@@ -156,6 +170,8 @@ struct Round<A: Aggregate> {
     left: Option<Loaded<A>>,
     again: Vec<Pending<A>>,
     conflict: bool,
+    /// What kept it from being known what became of a command.
+    failure: Option<Error>,
 }
 
 impl<A> Round<A>
@@ -178,10 +194,7 @@ where
             None => match inner.loader.load(id, None).await {
                 Ok(state) => state,
                 Err(error) => {
-                    for pending in round {
-                        let _ = pending.reply.send(Err(ExecuteError::Engine(error.again())));
-                    }
-                    return Self { left: None, again: Vec::new(), conflict: false };
+                    return Self { left: None, again: round, conflict: false, failure: Some(error) };
                 }
             },
         };
@@ -190,7 +203,7 @@ where
         let mut group: Vec<Append> = Vec::with_capacity(round.len());
         let mut decided: Vec<Decided<A>> = Vec::with_capacity(round.len());
         let mut again = Vec::new();
-        let mut spoilt = false;
+        let (mut spoilt, mut failure) = (false, None);
         let mut round = round.into_iter();
         let mut ids = HashSet::new();
         for pending in round.by_ref() {
@@ -215,8 +228,10 @@ where
                     }
                 }
                 Err((pending, error)) => {
-                    let _ = pending.reply.send(Err(ExecuteError::Engine(error)));
+                    let _ = pending.reply.send(Err(ExecuteError::Engine(error.again())));
                     spoilt = true;
+                    // Behind one that can never be written, nothing has to wait for it.
+                    failure = Some(error).filter(Error::is_transient);
                     break;
                 }
             }
@@ -230,7 +245,7 @@ where
                 for one in decided {
                     let _ = one.pending.reply.send(Err(ExecuteError::Engine(error.again())));
                 }
-                Self { left: None, again, conflict: false }
+                Self { left: None, again, conflict: false, failure: Some(error) }
             }
             Ok(outcomes) => {
                 if let Some(last) = outcomes.iter().filter_map(Outcome::last).max() {
@@ -242,7 +257,7 @@ where
                 let (retry, broken, conflict) = settle(id, decided, &outcomes);
                 let left = (!broken && !spoilt).then_some(state);
                 again.splice(0..0, retry);
-                Self { left: left.map(|state| snapshot(inner, id, state)), again, conflict }
+                Self { left: left.map(|state| snapshot(inner, id, state)), again, conflict, failure }
             }
         }
     }

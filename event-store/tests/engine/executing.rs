@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use embedded::postgres::database_url;
 use event_store::append::CommandKey;
 use event_store::{Context, ExecuteError, Target, feed};
 use futures::future::{join, join_all};
-use sqlx::Row;
+use sqlx::{Connection, Executor, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::account::{Account, AccountCommand, AccountError, bus, log, new_id, open};
@@ -332,4 +333,42 @@ async fn a_name_taken_and_given_up_by_commands_of_one_group_is_free() {
     }
     let dora = bus.execute(Target::New(new_id()), open("dora"), Context::default()).await;
     assert!(matches!(dora, Err(ExecuteError::ClaimTaken { .. })));
+}
+
+/// A command that was given after another is never carried out before it: who gave both will give both again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_behind_a_command_that_the_database_failed_fails_with_it() {
+    let (database, log) = log().await;
+    let (bus, id) = (bus(&log), new_id());
+    let deposit = |amount| {
+        bus.execute(Target::Existing(id.clone()), AccountCommand::Deposit { amount }, Context::default())
+    };
+    deposit(1).await.expect("accepted");
+    let mut holder = PgConnection::connect(&database.url).await.expect("connected");
+    holder.execute("select pg_advisory_lock(event_store.log_lock())").await.expect("locked");
+    let mut first = Box::pin(deposit(2));
+    let mut second = Box::pin(deposit(4));
+    assert!(futures::poll!(&mut first).is_pending(), "it waits for the log");
+    assert!(futures::poll!(&mut second).is_pending(), "it waits for the first");
+
+    let mut server =
+        PgConnection::connect(&database_url(&database.url, "postgres")).await.expect("connected");
+    let closed = format!(
+        "alter database \"{0}\" with allow_connections false; \
+         select pg_terminate_backend(pid) from pg_stat_activity where datname = '{0}'",
+        database.name
+    );
+    server.execute(closed.as_str()).await.expect("closed");
+    let failed = first.await;
+    assert!(matches!(failed, Err(ExecuteError::Engine(_))), "{failed:?}");
+    let opened = format!("alter database \"{}\" with allow_connections true", database.name);
+    server.execute(opened.as_str()).await.expect("opened");
+    let behind = second.await;
+    assert!(matches!(behind, Err(ExecuteError::Engine(_))), "{behind:?}");
+
+    for amount in [2, 4] {
+        deposit(amount).await.expect("accepted");
+    }
+    assert_eq!(bus.load(&id).await.expect("loaded").aggregate.balance, 7);
+    assert_dense(&log).await;
 }
