@@ -185,6 +185,7 @@ async fn commit(
                      in memory is forgotten"
                 );
                 memory.forget(life);
+                told.signal.was_taken_back();
                 vec![Outcome::Conflict; commands.len()]
             });
             let last = outcomes.iter().filter_map(Outcome::last).max();

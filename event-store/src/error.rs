@@ -34,6 +34,20 @@ pub enum Error {
         /// The position that came.
         found: i64,
     },
+    /// A log ends before events that were dealt with: it was taken back to an earlier state, and what follows has positions
+    /// that stood for something else.
+    #[error(
+        "the log of {source_name} ends at {head}, and events up to {position} were dealt with: restore this database to the \
+         same moment"
+    )]
+    TakenBack {
+        /// The log.
+        source_name: String,
+        /// Where it ends.
+        head: i64,
+        /// How far it was dealt with.
+        position: i64,
+    },
     /// Kafka refused a configuration or a call.
     #[error("kafka refused a call")]
     Kafka(#[from] rdkafka::error::KafkaError),
@@ -64,6 +78,9 @@ impl Error {
             Self::Malformed(text) => Self::Malformed(text.clone()),
             Self::Hole { source_name, expected, found } => {
                 Self::Hole { source_name: source_name.clone(), expected: *expected, found: *found }
+            }
+            Self::TakenBack { source_name, head, position } => {
+                Self::TakenBack { source_name: source_name.clone(), head: *head, position: *position }
             }
             Self::Cipher(what) => Self::Cipher(what),
             Self::Rebuilding(what) => Self::Rebuilding(what.clone()),

@@ -123,7 +123,16 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
     let mut ahead: Option<JoinHandle<Result<Vec<Recorded>>>> = None;
     let mut unspeakable: Option<Error> = None;
     let mut moved_at = (progress.acknowledged, Instant::now());
+    let mut life = log.signal().life();
     loop {
+        if log.signal().life() != life {
+            life = log.signal().life();
+            let head = log.signal().refresh().await?;
+            if head < next {
+                let source_name = log.source().to_owned();
+                return Err(Error::TakenBack { source_name, head, position: next });
+            }
+        }
         while let Ok(report) = reports.try_recv() {
             crash_point!("relay-acknowledged", log.source(), Err(Error::ShuttingDown));
             progress.note(report, broker, &producer)?;

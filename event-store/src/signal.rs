@@ -7,6 +7,7 @@
 mod presence;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -166,6 +167,8 @@ struct Inner {
     source: String,
     database: PgPool,
     head: watch::Sender<i64>,
+    /// Whether the log was found to end before what was known of it.
+    is_taken_back: AtomicBool,
     listening: watch::Sender<bool>,
     /// Counts the times the database was lost: see [`Signal::life`].
     life: watch::Sender<u64>,
@@ -189,6 +192,7 @@ impl Signal {
             source: source.to_owned(),
             database,
             head: watch::channel(0).0,
+            is_taken_back: AtomicBool::new(false),
             listening: watch::channel(false).0,
             life: watch::channel(0).0,
             progress: RwLock::default(),
@@ -243,9 +247,15 @@ impl Signal {
     /// # Errors
     /// When the database does not answer.
     pub async fn refresh(&self) -> Result<i64> {
-        let head = head_of(&self.inner.database).await?;
-        self.committed(head);
-        Ok(head)
+        self.inner.look().await?;
+        Ok(*self.inner.head.borrow())
+    }
+
+    /// Notes that the log was found not to hold what was known of it. How far it reaches is looked up again, and whoever
+    /// follows it starts over in a moment.
+    pub(crate) fn was_taken_back(&self) {
+        self.inner.head.send_replace(0);
+        self.inner.is_taken_back.store(true, Ordering::Relaxed);
     }
 
     /// In which life of the database something is read of it or done to it. Checkpoints move by commits that are
@@ -321,6 +331,28 @@ impl Inner {
         self.progress_of(subscription).note(source, moved, mover, is_known);
     }
 
+    /// Looks how far the log reaches; says whether it still reaches as far as was known. It does not when it was taken
+    /// back to an earlier state, as by restoring a backup: then what is written from now on has positions that were seen
+    /// before, and must not be taken for what they stood for.
+    async fn look(&self) -> Result<bool> {
+        // Known before the look, so that nothing which is committed meanwhile is missed by it.
+        let known = *self.head.borrow();
+        let head = head_of(&self.database).await?;
+        if head >= known {
+            raise(&self.head, head);
+            return Ok(true);
+        }
+        tracing::error!(
+            source = self.source,
+            head,
+            known,
+            "the log ends before events that it had: it was taken back to an earlier state"
+        );
+        self.head.send_replace(head);
+        self.is_taken_back.store(true, Ordering::Relaxed);
+        Ok(false)
+    }
+
     /// Ends a life of the database.
     fn forget(&self) {
         self.life.send_modify(|life| *life += 1);
@@ -394,9 +426,7 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions, was_lost: bool) 
     let mut hearing = inner.presence.begin(Instant::now());
     inner.say_if_due(&mut listener, &mut hearing).await?;
     // The tables may not be there yet: a service may be started before it is migrated.
-    if let Ok(head) = head_of(&inner.database).await {
-        raise(&inner.head, head);
-    }
+    let _ = inner.look().await;
     if was_lost {
         // While nobody listened the server may have been lost once more.
         inner.forget();
@@ -423,13 +453,14 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions, was_lost: bool) 
                 None => return Ok(()),
             },
             _ = looks.tick() => {
-                match head_of(&inner.database).await {
-                    Ok(head) => raise(&inner.head, head),
+                match inner.look().await {
+                    Ok(_) => {}
                     // The database answers, but has not been migrated yet.
                     Err(crate::Error::Database(_)) => {}
                     Err(error) => return Err(error),
                 }
-                if hearing.is_deaf(Instant::now()) {
+                // All that was known of this life is forgotten with the connection.
+                if inner.is_taken_back.swap(false, Ordering::Relaxed) || hearing.is_deaf(Instant::now()) {
                     return Ok(());
                 }
                 inner.presence.look(&mut hearing, Instant::now());

@@ -90,9 +90,12 @@ impl Cursor {
             positions.iter().map(|(partition, position)| (*partition, *position)).collect();
         // Nobody remembers a row by now: one that is found in memory from here on was written by this process.
         subscription.home.signal().progressed(life, &subscription.name, &name, &reached, Mover::Own);
-        positions.retain(|partition, _| slots.contains(partition));
         let tail = source.log.follow();
-        source.log.signal().refresh().await?;
+        let head = source.log.signal().refresh().await?;
+        if let Some(position) = positions.values().copied().max().filter(|position| *position > head) {
+            return Err(Error::TakenBack { source_name: name, head, position });
+        }
+        positions.retain(|partition, _| slots.contains(partition));
         Ok(Self {
             source: name,
             log: source.log.clone(),

@@ -1,10 +1,15 @@
 //! What a process has in memory counts as long as the log holds what it was made from.
 
+use std::time::Duration;
+
 use embedded::testing::TestDatabase;
+use event_store::event::partition_of;
 use event_store::{CommandBus, Context, Log, Target};
 use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
 
-use crate::account::{Account, AccountCommand, bus, log, new_id, open};
+use crate::account::{Account, AccountCommand, apart, bus, log, new_id, open};
+use crate::following::{PATIENCE, caught_up, subscription, tables};
 
 async fn deposit(bus: &CommandBus<Account>, id: &str, amount: i64, times: usize) {
     for _ in 0..times {
@@ -106,4 +111,72 @@ async fn a_row_that_cannot_be_read_fails_its_aggregate_and_no_other() {
             assert_eq!(loaded.expect("it can be read").version, 1);
         }
     }
+}
+
+/// Waits until a subscription has added up this much for an account.
+async fn balance_becomes(log: &Log, id: &str, wanted: i64) {
+    let reads = async {
+        loop {
+            let balance: Option<i64> = sqlx::query_scalar("select amount from balances where account = $1")
+                .bind(id)
+                .fetch_optional(log.database())
+                .await
+                .expect("read");
+            if balance == Some(wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let became = tokio::time::timeout(PATIENCE, reads).await;
+    assert!(became.is_ok(), "the subscription does not come to {wanted}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_follows_what_is_written_where_the_log_lost_its_tail() {
+    let (_database, log) = log().await;
+    tables(&log).await;
+    let (bus, id) = (bus(&log), new_id());
+    deposit(&bus, &id, 10, 5).await;
+    let stop = CancellationToken::new();
+    let follower = tokio::spawn(subscription(&log, None).run(stop.clone()));
+    caught_up(&log).await;
+    // A backup of when there were two deposits is restored, with the checkpoint and the rows of then.
+    sqlx::raw_sql(
+        "begin; delete from event_store.events where position > 2; \
+         update event_store.checkpoints set position = 2; \
+         update balances set amount = 20, trail = '{1,2}'; commit",
+    )
+    .execute(log.database())
+    .await
+    .expect("taken back");
+    deposit(&bus, &id, 1, 3).await;
+    balance_becomes(&log, &id, 23).await;
+    stop.cancel();
+    follower.await.expect("the subscription ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_ahead_of_its_log_waits_until_both_fit() {
+    let (_database, log) = log().await;
+    tables(&log).await;
+    let (bus, id) = (bus(&log), new_id());
+    deposit(&bus, &id, 10, 2).await;
+    let point = "insert into event_store.checkpoints values ('balances', $1, $2, $3) \
+                 on conflict (subscription, source, partition) do update set position = $3";
+    let points_to = async |position: i64| {
+        let partition = partition_of(&id);
+        let statement = sqlx::query(point).bind(log.source()).bind(partition).bind(position);
+        statement.execute(log.database()).await.expect("written");
+    };
+    points_to(4).await;
+    let stop = CancellationToken::new();
+    let follower = tokio::spawn(subscription(&apart(&log), None).run(stop.clone()));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // These are not those that it has dealt with.
+    deposit(&bus, &id, 10, 1).await;
+    points_to(0).await;
+    balance_becomes(&log, &id, 30).await;
+    stop.cancel();
+    follower.await.expect("the subscription ends");
 }
