@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use event_store::event::partition_of;
-use event_store::read_your_writes::Place;
+use event_store::read_your_writes::{self, Place};
 use event_store::{Log, Result};
 use projections::projector::Sources;
 use projections::registry::{self, Readers};
 use tokio::time::Instant;
 
 use crate::service::Reads;
+use crate::work;
 
 /// The read models of one service.
 pub struct ServiceReads {
-    service: String,
+    home: Log,
     readers: Readers,
     sources: Sources,
 }
@@ -22,7 +23,11 @@ pub struct ServiceReads {
 impl ServiceReads {
     /// Those in the database of `log`, made of `sources`.
     pub fn new(log: &Log, sources: Sources) -> Self {
-        Self { service: log.source().to_owned(), readers: Readers::new(log.source(), log), sources }
+        Self { home: log.clone(), readers: Readers::new(log.source(), log), sources }
+    }
+
+    fn service(&self) -> &str {
+        self.home.source()
     }
 }
 
@@ -34,13 +39,34 @@ impl Reads for ServiceReads {
         // A position alone stands for all that was written up to it, which is less than was asked for as long
         // as the log has not come so far.
         if let (None, Some(log)) = (place.partition, log)
-            && registry::services_needed(&self.service).contains(place.source.as_str())
+            && registry::services_needed(self.service()).contains(place.source.as_str())
             && !written(log, place.position, limit).await?
         {
             return Ok(false);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         self.readers.wait_all(place, log.map(Log::database), left).await
+    }
+
+    async fn wait_for_news(&self, place: &Place, limit: Duration) -> Result<bool> {
+        let deadline = Instant::now() + limit;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let listeners = work::listeners(self.service(), &place.source);
+        let (Some(log), true) = (
+            self.sources.logs.get(place.source.as_str()),
+            place.source != self.service() && !listeners.is_empty(),
+        ) else {
+            return self.wait(place, limit).await;
+        };
+        if !written(log, place.position, limit).await?
+            || !read_your_writes::wait(&self.home, &listeners, place, Some(log.database()), left()).await?
+        {
+            return Ok(false);
+        }
+        // What they have done about it is in the log of this service by now.
+        let position = self.home.signal().refresh().await?;
+        let done = Place { source: self.service().to_owned(), partition: None, position };
+        Ok(self.wait(place, left()).await? && self.wait(&done, left()).await?)
     }
 
     async fn hear(&self, source: &str, limit: Duration) -> Result<bool> {

@@ -182,9 +182,7 @@ async fn catch_panic(request: Request, inner: impl AsyncFnOnce(Request) -> Respo
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let message = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
-    tracing::error!(panic = message, "a request handler panicked");
+    tracing::error!(panic = event_store::panics::text(panic.as_ref()), "a request handler panicked");
     Problem::internal_unlogged().into_response()
 }
 

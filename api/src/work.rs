@@ -2,6 +2,7 @@
 //! relays publish.
 
 mod checkout;
+mod feeds;
 mod manager;
 mod notices;
 mod settlement;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use event_store::broker::Broker;
 use event_store::subscription::{Pace, Reacting, Reactor, Retried, Source, Subscription, retry_parked};
-use event_store::{Log, commands, planted, relay};
+use event_store::{Log, commands, panics, planted, relay};
 use projections::Event;
 use projections::projector::Sources;
 use tokio::task::JoinSet;
@@ -32,7 +33,9 @@ use crate::config::Service;
 use crate::open::Services;
 use crate::services::{InventoryService, NotificationsService, OrdersService, PaymentsService};
 
-use manager::{Dispatch, Forgetting, Manager, dispatch};
+pub(crate) use feeds::listeners;
+use feeds::{Feed, feeds_of};
+use manager::{Dispatch, Forgetting, Managed, Manager, dispatch};
 
 /// How often kept answers are purged.
 const PURGED_EVERY: Duration = Duration::from_secs(600);
@@ -41,8 +44,26 @@ const NOTICES_PACE: Duration = Duration::from_millis(200);
 
 /// The workers of some services, running.
 pub struct Workers {
-    tasks: JoinSet<()>,
+    tasks: Tasks,
+}
+
+/// Tasks that run until they are to stop, whatever happens to them.
+struct Tasks {
+    running: JoinSet<()>,
     stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs what `begin` begins with the token that ends it. Should it panic, it is begun again.
+    fn spawn<F>(&mut self, name: String, begin: impl Fn(CancellationToken) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        self.running.spawn(async move {
+            panics::keep_running(&name, &stop, || begin(stop.clone())).await;
+        });
+    }
 }
 
 impl Workers {
@@ -53,36 +74,32 @@ impl Workers {
         sources: &Sources,
         stop: &CancellationToken,
     ) -> Self {
-        let mut workers = Self { tasks: JoinSet::new(), stop: stop.clone() };
+        let mut workers = Self { tasks: Tasks { running: JoinSet::new(), stop: stop.clone() } };
         for service in wanted {
             if let Some(log) = sources.logs.get(service.name()) {
                 workers.relay(log, sources.broker.as_ref());
             }
             for subscription in subscriptions(*service, services, sources) {
-                workers.tasks.spawn(subscription.run(stop.clone()));
+                let name = subscription.name.clone();
+                workers.tasks.spawn(name, move |stop| subscription.clone().run(stop));
             }
         }
         if let Some(orders) = &services.orders {
-            checkout::work(&mut workers.tasks, orders.clone(), stop.clone());
+            checkout::work(&mut workers.tasks, orders.clone());
         }
         if let Some(payments) = &services.payments {
-            settlement::work(
-                &mut workers.tasks,
-                payments.clone(),
-                Arc::clone(&services.gateway),
-                stop.clone(),
-            );
+            settlement::work(&mut workers.tasks, payments.clone(), Arc::clone(&services.gateway));
         }
         if let Some(notifications) = &services.notifications {
             let (contacts, messenger) = (Arc::clone(&services.contacts), Arc::clone(&services.messenger));
-            notices::work(&mut workers.tasks, notifications.clone(), contacts, messenger, stop.clone());
+            notices::work(&mut workers.tasks, notifications.clone(), contacts, messenger);
         }
         workers
     }
 
     /// Ends when all workers have, after `stop`.
     pub async fn join(mut self) {
-        while let Some(ended) = self.tasks.join_next().await {
+        while let Some(ended) = self.tasks.running.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a worker ended badly");
             }
@@ -92,21 +109,27 @@ impl Workers {
     /// Publishes a service's log, and purges its old command rows.
     fn relay(&mut self, log: &Log, broker: Option<&Broker>) {
         if let Some(broker) = broker {
+            let (log, broker) = (log.clone(), broker.clone());
             let encoder = projections::event::encoder(log.source());
-            self.tasks.spawn(relay::run(log.clone(), broker.clone(), encoder, self.stop.clone()));
+            self.tasks.spawn(format!("relay of {}", log.source()), move |stop| {
+                relay::run(log.clone(), broker.clone(), Arc::clone(&encoder), stop)
+            });
         }
-        let (log, stop) = (log.clone(), self.stop.clone());
-        self.tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(PURGED_EVERY) => {}
-                }
-                if let Err(error) = commands::purge(log.database()).await {
-                    tracing::warn!(%error, "old command rows could not be purged yet");
-                }
-            }
-        });
+        let log = log.clone();
+        self.tasks.spawn(format!("purge of {}", log.source()), move |stop| purge(log.clone(), stop));
+    }
+}
+
+/// Purges old command rows until `stop`.
+async fn purge(log: Log, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PURGED_EVERY) => {}
+        }
+        if let Err(error) = commands::purge(log.database()).await {
+            tracing::warn!(%error, "old command rows could not be purged yet");
+        }
     }
 }
 
@@ -158,13 +181,19 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    /// A process manager, with what it listens to.
+    fn manage<P>(&self, manager: Manager<P>) -> Subscription
+    where
+        P: Managed,
+        P::Event: Send,
+        P::Command: Send,
+        P::Job: Send,
+    {
+        self.subscribe(P::NAME, feeds_of(P::NAME), manager)
+    }
+
     /// Only a service's own events may be read with their personal data.
-    fn subscribe(
-        &self,
-        name: &str,
-        feeds: &[(&str, &[&'static str])],
-        reactor: impl Reactor,
-    ) -> Subscription {
+    fn subscribe(&self, name: &str, feeds: &[Feed], reactor: impl Reactor) -> Subscription {
         let sources = feeds.iter().filter_map(|(source, aggregates)| {
             let log = self.sources.logs.get(source)?.clone();
             let personal = *source == self.home.source();
@@ -201,10 +230,7 @@ fn inventory(service: &InventoryService, reading: &Reading<'_>) -> [Subscription
         Event::Product(event) => Some(StockKeepingEvent::Catalog(event)),
         _ => None,
     });
-    [
-        reading.subscribe(reservations.name(), &[("orders", &["order"])], reservations),
-        reading.subscribe(stock_keeping.name(), &[("catalog", &["product"])], stock_keeping),
-    ]
+    [reading.manage(reservations), reading.manage(stock_keeping)]
 }
 
 fn orders(service: &OrdersService, reading: &Reading<'_>) -> [Subscription; 2] {
@@ -228,12 +254,7 @@ fn orders(service: &OrdersService, reading: &Reading<'_>) -> [Subscription; 2] {
         Event::User(event) => Some(HousekeepingEvent::Users(event)),
         _ => None,
     });
-    let feeds: [(&str, &[&'static str]); 3] =
-        [("inventory", &["stock_item"]), ("payments", &["payment"]), ("orders", &["cart", "order"])];
-    [
-        reading.subscribe(checkout.name(), &feeds, checkout),
-        reading.subscribe(housekeeping.name(), &[("users", &["user"])], housekeeping),
-    ]
+    [reading.manage(checkout), reading.manage(housekeeping)]
 }
 
 fn payments(service: &PaymentsService, reading: &Reading<'_>) -> Subscription {
@@ -247,7 +268,7 @@ fn payments(service: &PaymentsService, reading: &Reading<'_>) -> Subscription {
         Event::Payment(event) => Some(SettlementEvent::Payments(event)),
         _ => None,
     });
-    reading.subscribe(settlement.name(), &[("orders", &["order"]), ("payments", &["payment"])], settlement)
+    reading.manage(settlement)
 }
 
 fn notifications(service: &NotificationsService, reading: &Reading<'_>) -> Subscription {
@@ -263,11 +284,5 @@ fn notifications(service: &NotificationsService, reading: &Reading<'_>) -> Subsc
         Event::Notification(event) => Some(NoticesEvent::Notifications(event)),
         Event::Product(_) | Event::StockItem(_) | Event::Cart(_) => None,
     });
-    let feeds: [(&str, &[&'static str]); 4] = [
-        ("users", &["user"]),
-        ("orders", &["order"]),
-        ("payments", &["payment"]),
-        ("notifications", &["notification"]),
-    ];
-    Subscription { pace: Pace::every(NOTICES_PACE), ..reading.subscribe(notices.name(), &feeds, notices) }
+    Subscription { pace: Pace::every(NOTICES_PACE), ..reading.manage(notices) }
 }

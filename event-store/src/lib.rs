@@ -23,6 +23,7 @@ pub mod feed;
 pub mod lease;
 pub mod log;
 pub mod migrations;
+pub mod panics;
 pub mod parked;
 pub mod personal;
 pub mod read_your_writes;

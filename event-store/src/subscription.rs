@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -244,6 +245,7 @@ pub struct Source {
 }
 
 /// A subscription to one or more logs.
+#[derive(Clone)]
 pub struct Subscription {
     /// Its name, part of its checkpoints.
     pub name: String,
@@ -329,6 +331,11 @@ impl Subscription {
         // them what came of their events. Then all is read anew.
         let mut lives = self.home.signal().lives();
         let life = *lives.borrow_and_update();
+        // A log of another database may come back as it was earlier.
+        let others = self.sources.iter().map(|source| &source.log);
+        let others = others.filter(|log| log.source() != self.home.source());
+        let mut other_lives: Vec<watch::Receiver<u64>> = others.map(|log| log.signal().lives()).collect();
+        other_lives.iter_mut().for_each(watch::Receiver::mark_unchanged);
         let mut cursors = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             cursors.push(Cursor::load(self, source, slots).await?);
@@ -400,6 +407,7 @@ impl Subscription {
                 tokio::select! {
                     () = wait(&mut inbox, &mut incoming, &mut cursors, signal.is_alone(), stop) => break,
                     _ = lives.changed() => return Ok(()),
+                    () = any_changed(&mut other_lives) => return Ok(()),
                     () = applier.first_done() => {}
                 }
                 if !applier.finish(self, &mut cursors).await? {
@@ -421,6 +429,14 @@ impl Subscription {
             }
         }
     }
+}
+
+/// Waits until one of these has changed.
+async fn any_changed(lives: &mut [watch::Receiver<u64>]) {
+    if lives.is_empty() {
+        return std::future::pending().await;
+    }
+    let _ = futures::future::select_all(lives.iter_mut().map(|life| Box::pin(life.changed()))).await;
 }
 
 /// Collects the records that came meanwhile.

@@ -11,10 +11,12 @@ mod rows;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::FutureExt;
 use sqlx::PgConnection;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -24,7 +26,7 @@ use uuid::Uuid;
 
 use crate::log::Log;
 use crate::signal::TIMER_CHANNEL;
-use crate::{Result, crash_point};
+use crate::{Result, crash_point, panics};
 
 use handing::Handed;
 pub(crate) use handing::Workers;
@@ -342,7 +344,7 @@ where
         finished: &mut Vec<Lease>,
     ) -> bool {
         let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
-        // A piece of work that panicked is taken up again when its lease runs out.
+        // One that was ended with its runtime is taken up again when its lease runs out.
         let (Some(held), Ok((_, done))) = (self.held.remove(&task), ended) else {
             return false;
         };
@@ -433,7 +435,12 @@ fn left(unbegun: impl IntoIterator<Item = Handed>) -> Vec<Lease> {
 }
 
 async fn done(queue: &str, work: impl Future<Output = Done>) -> Done {
-    let done = work.await;
+    // One that panics has failed like any other: it is told, and tried again ever later.
+    let done = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        let panic = panics::text(panic.as_ref());
+        tracing::error!(queue, panic, "a piece of timed work panicked");
+        Done::Failed(format!("it panicked: {panic}"))
+    });
     crash_point!("timer-done", queue, Done::Failed("the work was done, and not marked".to_owned()));
     done
 }

@@ -5,8 +5,6 @@ use std::time::Duration;
 use event_store::append::CommandKey;
 use event_store::timers::{self, Done, Due, Queue};
 use event_store::{Context, ExecuteError, Target};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use aggregates::orders::checkout::{Checkout, CheckoutJob};
@@ -14,18 +12,21 @@ use aggregates::orders::{OrderCommand, OrderError};
 use aggregates::process::ProcessManager;
 
 use crate::services::OrdersService;
+use crate::work::Tasks;
 
 /// Orders that were not paid: a decision takes milliseconds.
 const QUEUE: Queue =
     Queue { name: Checkout::NAME, concurrency: 32, patience: Duration::from_secs(10), repeatable: false };
 
-pub(super) fn work(tasks: &mut JoinSet<()>, service: OrdersService, stop: CancellationToken) {
+pub(super) fn work(tasks: &mut Tasks, service: OrdersService) {
     let log = service.surroundings.log.clone();
     let handle = move |due: Due| {
         let service = service.clone();
         async move { expire(&service, due).await }
     };
-    tasks.spawn(timers::work(log, QUEUE, handle, stop));
+    tasks.spawn(format!("timed work of {}", QUEUE.name), move |stop| {
+        timers::work(log.clone(), QUEUE, handle.clone(), stop)
+    });
 }
 
 async fn expire(service: &OrdersService, due: Due) -> Done {

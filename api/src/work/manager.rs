@@ -156,10 +156,6 @@ impl<P: Managed> Manager<P> {
         Self { process, dispatch, listens_to }
     }
 
-    pub(super) fn name(&self) -> &'static str {
-        P::NAME
-    }
-
     fn reactions(&self, delivered: &Delivered) -> Result<Given<P>, ApplyError> {
         let happened = Happened::read(delivered)?;
         let cause = Cause {

@@ -6,8 +6,6 @@ use std::time::Duration;
 use event_store::append::CommandKey;
 use event_store::timers::{self, Done, Due, Queue};
 use event_store::{Context, ExecuteError, Target, crash_point};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use aggregates::identifiers::NotificationId;
@@ -18,24 +16,26 @@ use aggregates::process::ProcessManager;
 use crate::contacts::Contacts;
 use crate::mail::{Message, Messenger};
 use crate::services::NotificationsService;
+use crate::work::Tasks;
 
 /// Messages: a slow mail server may take most of a minute.
 const QUEUE: Queue =
     Queue { name: Notices::NAME, concurrency: 32, patience: Duration::from_secs(60), repeatable: false };
 
 pub(super) fn work(
-    tasks: &mut JoinSet<()>,
+    tasks: &mut Tasks,
     service: NotificationsService,
     contacts: Arc<dyn Contacts>,
     messenger: Arc<dyn Messenger>,
-    stop: CancellationToken,
 ) {
     let log = service.surroundings.log.clone();
     let handle = move |due: Due| {
         let (service, contacts, messenger) = (service.clone(), Arc::clone(&contacts), Arc::clone(&messenger));
         async move { carry_out(&service, contacts.as_ref(), messenger.as_ref(), due).await }
     };
-    tasks.spawn(timers::work(log, QUEUE, handle, stop));
+    tasks.spawn(format!("timed work of {}", QUEUE.name), move |stop| {
+        timers::work(log.clone(), QUEUE, handle.clone(), stop)
+    });
 }
 
 async fn carry_out(

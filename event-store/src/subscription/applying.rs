@@ -14,7 +14,7 @@ use super::{ApplyError, Delivered, Effects, Subscription};
 use crate::checkpoints::{Moving, Step};
 use crate::signal::Mover;
 use crate::timers::{InHand, TimerChanges};
-use crate::{Error, Result, crash_point, parked, planted};
+use crate::{Error, Result, crash_point, panics, parked, planted};
 
 /// When an event that cannot be applied is tried again, counted from the failure of its batch: many that fail
 /// together wait together.
@@ -343,7 +343,7 @@ impl Applier {
         let Subscription { name, home, subscriber, .. } = subscription;
         let prepared = match prepared {
             Some(prepared) => prepared,
-            None => subscriber.prepare(events).await,
+            None => panics::blamed(subscriber.prepare(events)).await,
         };
         // As late as can be: somebody may have come meanwhile who is to be told.
         let moving = || moving(subscription, cursor, steps);
@@ -434,11 +434,11 @@ async fn in_transaction(
         transaction.commit().await?;
         crash_point!("checkpoint-apart", name, Err(Error::ShuttingDown.into()));
         let mut transaction = connection.begin().await?;
-        subscriber.write(events, &mut transaction).await?;
+        panics::blamed(subscriber.write(events, &mut transaction)).await?;
         transaction.commit().await?;
         return Ok(if is_owner { Applied::Written } else { Applied::Over });
     }
-    subscriber.write(events, &mut transaction).await?;
+    panics::blamed(subscriber.write(events, &mut transaction)).await?;
     crash_point!("subscription-before-commit", name, Err(Error::ShuttingDown.into()));
     if !moving(subscription, cursor, steps).step(&mut transaction).await? {
         return Ok(Applied::Over);

@@ -2,7 +2,7 @@
 
 use super::{ApplyError, Delivered, Effects, Source, Subscriber};
 use crate::log::Log;
-use crate::{Error, Result, feed, parked, timers};
+use crate::{Error, Result, feed, panics, parked, timers};
 
 /// What became of the waiting room.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -69,7 +69,7 @@ async fn one(
     subscriber: &dyn Subscriber,
     event: &Delivered,
 ) -> std::result::Result<bool, ApplyError> {
-    let effects = subscriber.prepare(std::slice::from_ref(event)).await?;
+    let effects = panics::blamed(subscriber.prepare(std::slice::from_ref(event))).await?;
     let mut transaction = home.database().begin().await?;
     parked::lock(&mut transaction, subscription).await?;
     if !parked::unpark(&mut transaction, subscription, &event.source, event.position).await? {

@@ -16,9 +16,12 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::cursor::Batch;
 use super::{ApplyError, BATCH_EVENTS, Delivered, Effects, Subscriber};
+use crate::panics;
 
 /// How many batches are under way at most.
 const BATCHES: usize = 8;
+/// How many are kept in order at most, those with nothing to do included.
+const KEPT: usize = 64;
 
 /// What is to be written of a batch.
 pub(super) type Prepared = std::result::Result<Effects, ApplyError>;
@@ -78,6 +81,9 @@ impl Underway {
         if self.is_empty() {
             return true;
         }
+        if self.batches.len() >= KEPT {
+            return false;
+        }
         let streams: HashSet<(&str, &str)> = batch.events.iter().map(stream).collect();
         let mut preparing = 0;
         for ahead in &mut self.batches {
@@ -104,7 +110,8 @@ impl Underway {
             Preparation::Needless
         } else {
             let (subscriber, batch) = (Arc::clone(subscriber), Arc::clone(&batch));
-            let mut preparing = Box::pin(async move { subscriber.prepare(&batch.events).await });
+            let mut preparing =
+                Box::pin(async move { panics::blamed(subscriber.prepare(&batch.events)).await });
             match futures::poll!(&mut preparing) {
                 Poll::Ready(done) => Preparation::Done(done),
                 Poll::Pending => Preparation::Begun(tokio::spawn(preparing)),
@@ -156,10 +163,7 @@ impl Underway {
 fn ended(ended: Result<Prepared, JoinError>) -> Prepared {
     match ended {
         Ok(prepared) => prepared,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is ending.
-            Err(_) => Err(crate::Error::ShuttingDown.into()),
-        },
+        // The runtime is ending.
+        Err(_) => Err(crate::Error::ShuttingDown.into()),
     }
 }

@@ -30,6 +30,8 @@ enum Answer {
     Refused(i64),
     /// One fails at the first time.
     FailedOnce(i64),
+    /// One panics.
+    Panics(i64),
 }
 
 struct Gated {
@@ -56,6 +58,9 @@ impl Reactor for Gated {
                     if position == event.position && !self.has_failed.swap(true, Ordering::Relaxed) =>
                 {
                     return Err(Error::Busy.into());
+                }
+                Answer::Panics(position) => {
+                    assert_ne!(position, event.position, "nobody knows what to do about this one");
                 }
                 Answer::Done | Answer::Refused(_) | Answer::FailedOnce(_) => {}
             }
@@ -206,6 +211,23 @@ async fn batches_behind_one_that_cannot_be_applied_are_prepared_again_after_it()
     reactions.deposit(&fourth).await;
     reactions.open(&[4, 5]);
     assert!(reactions.has_come_to(&fourth, 5, PATIENCE).await);
+    reactions.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_nobody_survives_is_parked_like_one_that_is_refused() {
+    let (_database, log) = log().await;
+    let mut reactions = Reactions::start(&log, Answer::Panics(1));
+    let (fatal, other) = (new_id(), new_id());
+    reactions.deposit(&fatal).await;
+    reactions.deposit(&other).await;
+    reactions.open(&[1, 2]);
+    assert!(reactions.has_come_to(&fatal, 1, PATIENCE).await);
+    assert!(reactions.has_come_to(&other, 2, PATIENCE).await);
+    let parked = parked::list(log.database(), Some("balances"), 10).await.expect("read");
+    let told: Vec<(i64, &str)> =
+        parked.iter().map(|parked| (parked.position, parked.error.as_str())).collect();
+    assert!(matches!(told[..], [(1, error)] if error.contains("nobody knows what to do")), "{told:?}");
     reactions.end().await;
 }
 
