@@ -12,6 +12,8 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sha2::{Digest, Sha256};
 
+use aggregates::text;
+
 use crate::problem::Problem;
 
 /// After so many checks what is as good as new is forgotten.
@@ -133,12 +135,20 @@ impl Limits {
         }
     }
 
-    /// Counts a log-in, before the password is looked at.
+    /// Counts a log-in from an address.
     ///
     /// # Errors
     /// 429 with the time to wait.
-    pub fn check_login(&self, address: IpAddr, account: &str) -> Result<(), Problem> {
-        check(self.login_address.as_ref(), &address_key(address))?;
+    pub fn check_login_address(&self, address: IpAddr) -> Result<(), Problem> {
+        check(self.login_address.as_ref(), &address_key(address))
+    }
+
+    /// Counts a log-in to an account, before the password is looked at: by the id of the account, however it was named, or
+    /// by the name where there is none.
+    ///
+    /// # Errors
+    /// 429 with the time to wait.
+    pub fn check_login(&self, account: &str) -> Result<(), Problem> {
         check(self.login.as_ref(), &account_key(account))
     }
 
@@ -192,7 +202,7 @@ fn address_key(address: IpAddr) -> [u8; 16] {
 
 /// Names and addresses are not kept, and a long one takes no more room than a short one.
 fn account_key(account: &str) -> [u8; 16] {
-    let hash: [u8; 32] = Sha256::digest(account.trim().to_lowercase()).into();
+    let hash: [u8; 32] = Sha256::digest(text::fold(account.trim())).into();
     let mut key = [0; 16];
     key.copy_from_slice(&hash[..16]);
     key
@@ -219,11 +229,12 @@ mod tests {
     fn an_account_that_was_tried_too_often_has_to_wait_and_others_have_not() {
         let limits = Limits::new("login=2/h".parse().expect("it is right"));
         for _allowed in 0..2 {
-            limits.check_login(ADDRESS, "a@b.co").expect("it is below the limit");
+            limits.check_login("a@b.co").expect("it is below the limit");
         }
-        let problem = limits.check_login(ADDRESS, "A@B.co ").expect_err("it is the same account");
+        let problem = limits.check_login("A@B.co ").expect_err("it is the same account");
         assert_eq!(problem.status(), 429);
-        limits.check_login(ADDRESS, "other@b.co").expect("it is another account");
+        limits.check_login("\u{ff41}@b.co").expect_err("it is the same account in wide letters");
+        limits.check_login("other@b.co").expect("it is another account");
     }
 
     #[test]
@@ -239,7 +250,8 @@ mod tests {
     fn without_limits_nobody_waits() {
         let limits = Limits::new(RateLimits::OFF);
         for _attempt in 0..1000 {
-            limits.check_login(ADDRESS, "a@b.co").expect("there is no limit");
+            limits.check_login_address(ADDRESS).expect("there is no limit");
+            limits.check_login("a@b.co").expect("there is no limit");
         }
     }
 }

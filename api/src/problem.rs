@@ -12,11 +12,13 @@ use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use event_store::read_your_writes::Place;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::request_id;
+use crate::service::answer;
 
 /// The media type of problem documents.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -35,6 +37,7 @@ struct Content {
     detail: String,
     errors: FieldErrors,
     headers: HeaderMap,
+    place: Option<Place>,
 }
 
 /// The problem document as it is sent.
@@ -59,8 +62,27 @@ pub struct ProblemBody {
     pub code: String,
     /// What is wrong with which field.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(value_type = Option<std::collections::HashMap<String, Vec<String>>>)]
+    #[schema(value_type = Option<std::collections::HashMap<String, Vec<Wrong>>>)]
     pub errors: FieldErrors,
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Wrong {
+    /// In words.
+    Message(String),
+    /// A line of which there is not enough.
+    Line {
+        /// Which product.
+        product_id: uuid::Uuid,
+        /// How many were asked for.
+        requested: i64,
+        /// How many can be had.
+        available: Option<i64>,
+        /// How many of the line are still to be sent, or can come back.
+        open: Option<i64>,
+    },
 }
 
 impl Problem {
@@ -72,6 +94,7 @@ impl Problem {
             detail: detail.into(),
             errors: FieldErrors::new(),
             headers: HeaderMap::new(),
+            place: None,
         }))
     }
 
@@ -198,6 +221,13 @@ impl Problem {
         self
     }
 
+    /// The same problem with the position of what was written all the same: that an order was rejected, a card declined.
+    #[must_use]
+    pub fn with_position(mut self, service: &str, aggregate_id: &str, position: i64) -> Self {
+        self.0.place = Some(answer::written(&mut self.0.headers, service, aggregate_id, position));
+        self
+    }
+
     /// The same problem with `Retry-After`, in whole seconds, at least 1.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
@@ -242,7 +272,11 @@ impl IntoResponse for Problem {
             errors: content.errors,
         };
         let media_type = [(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))];
-        (content.status, content.headers, media_type, Json(body)).into_response()
+        let mut response = (content.status, content.headers, media_type, Json(body)).into_response();
+        if let Some(place) = content.place {
+            response.extensions_mut().insert(place);
+        }
+        response
     }
 }
 

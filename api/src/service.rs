@@ -1,7 +1,7 @@
 //! What surrounds the routes of every service: who is asking, reading no less than was seen before, doing a
 //! repeated request once, and answering when the service's own read models show what was written.
 
-mod answer;
+pub(crate) mod answer;
 mod idempotency;
 mod write;
 
@@ -41,6 +41,13 @@ pub trait Reads: Send + Sync + 'static {
     /// # Errors
     /// When the database is unreachable.
     async fn wait(&self, place: &Place, limit: Duration) -> event_store::Result<bool>;
+
+    /// Waits until the service shows what it makes of a place in any log: its read models of it, and what its process
+    /// managers did about it. A log that it does not listen to is not waited for.
+    ///
+    /// # Errors
+    /// When a database is unreachable.
+    async fn wait_for_news(&self, place: &Place, limit: Duration) -> event_store::Result<bool>;
 
     /// Waits until they show everything that `source` had published when this was asked.
     ///
@@ -124,7 +131,7 @@ async fn wait_for_position(
         return Ok(());
     };
     let place = Place { source: service, partition: None, position: position.cast_signed() };
-    let reached = surroundings.reads.wait(&place, READ_WITHIN).await.map_err(engine)?;
+    let reached = surroundings.reads.wait_for_news(&place, READ_WITHIN).await.map_err(engine)?;
     if reached {
         return Ok(());
     }

@@ -64,13 +64,17 @@ impl<T> Answer<T> {
     /// With the position of the last event of the write; 0 when it wrote none.
     #[must_use]
     pub fn with_position(mut self, service: &str, aggregate_id: &str, position: i64) -> Self {
-        if let Ok(value) = HeaderValue::from_str(&format!("{service}:{position}")) {
-            self.headers.insert(POSITION, value);
-        }
-        let partition = Some(partition_of(aggregate_id));
-        self.place = Some(Place { source: service.to_owned(), partition, position });
+        self.place = Some(written(&mut self.headers, service, aggregate_id, position));
         self
     }
+}
+
+/// Names the position of a write in the headers of its answer, and gives its place.
+pub(crate) fn written(headers: &mut HeaderMap, service: &str, aggregate_id: &str, position: i64) -> Place {
+    if let Ok(value) = HeaderValue::from_str(&format!("{service}:{position}")) {
+        headers.insert(POSITION, value);
+    }
+    Place { source: service.to_owned(), partition: Some(partition_of(aggregate_id)), position }
 }
 
 /// The place that the headers of an answer name.

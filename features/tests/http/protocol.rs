@@ -1,6 +1,6 @@
 //! What holds for every route: shapes of refusals, media types, sizes, headers.
 
-use features::shop::{ADDRESS, customer, order_of, product, registration, unique};
+use features::shop::{ADDRESS, GOOD_CARD, customer, order, order_of, product, registration, unique};
 use features::{Client, PATIENCE, TestMart};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -43,6 +43,19 @@ async fn a_body_that_cannot_be_read_is_refused_by_what_is_wrong_with_it() {
     let order = json!({"items": [{"product_id": MISSING, "quantity": 0, "price": 1}], "coupon": "x"});
     let all = ["coupon", "items.0.price", "items.0.quantity", "shipping_address"];
     ann.post("/v1/orders").json(&order).await.refuses_fields(422, "validation_failed", &all);
+}
+
+#[tokio::test]
+async fn a_list_is_no_object_wherever_it_stands() {
+    let mart = TestMart::shared().await;
+    let (ann, product) = tokio::join!(customer(mart), product(mart, "2.00", 3));
+    let listed = json!({"items": [[product, 1]], "shipping_address": "Here 1"});
+    let refused = ann.post("/v1/orders").json(&listed).await;
+    refused.refuses_fields(422, "validation_failed", &["items.0"]);
+    let id = order(&ann, &product, 1).await.is(201).text_of("id");
+    let card = json!({"card": [GOOD_CARD, 12, 2030, "123"]});
+    let refused = ann.post(&format!("/v1/orders/{id}/payments")).json(&card).await;
+    refused.refuses_fields(422, "validation_failed", &["card"]);
 }
 
 /// The status of a request of which only the beginning is sent: who sends too much may be cut off before all of

@@ -75,7 +75,8 @@ async fn a_log_in_is_refused_alike_for_the_unknown_and_the_wrong_password() {
     };
     assert_eq!(try_in(&ann.email, "wrongPass1").await, try_in(&unique("nobody"), PASSWORD).await);
 
-    let form = format!("username={}&password={PASSWORD}", ann.username);
+    // As clients of OAuth 2.0 send it.
+    let form = format!("grant_type=password&username={}&password={PASSWORD}&scope=&client_id=", ann.username);
     let reply = client.post("/v1/auth/login").body("application/x-www-form-urlencoded", form).await.is(200);
     assert_eq!(reply.body["token_type"], "bearer");
     assert_eq!(reply.body["user"], ann.get("/v1/users/me").await.is(200).body);

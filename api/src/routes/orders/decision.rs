@@ -12,7 +12,7 @@ use aggregates::orders::{Details, Order, OrderEvent, OrderStatus, RejectedLine, 
 use crate::arrivals::Seat;
 use crate::extract::Freshness;
 use crate::problem::Problem;
-use crate::routes::executed::{Done, event_at};
+use crate::routes::executed::{Done, event_at, position_of};
 use crate::routes::orders::refusals::insufficient_stock;
 use crate::routes::orders::view::{OrderBody, show};
 use crate::service::{Answer, HEAR_WITHIN, READ_WITHIN, engine};
@@ -45,7 +45,8 @@ pub(crate) async fn answer_placed(
     };
     let details = loaded.aggregate.details().ok_or_else(Problem::not_found)?;
     if details.status == OrderStatus::Rejected && freshness == Freshness::Wait {
-        return Err(insufficient_stock(&rejected_lines(details)));
+        let position = position_of(&service.orders, id, &loaded).await?;
+        return Err(insufficient_stock(&rejected_lines(details)).with_position("orders", id, position));
     }
     let open = details.status == OrderStatus::Placed || freshness == Freshness::RespondAsync;
     let status = if open { StatusCode::ACCEPTED } else { StatusCode::CREATED };
@@ -83,8 +84,10 @@ pub(super) async fn answer_edited(
     let after = feed::read_stream(database, "order", id, done.sequence, EVENTS_SEARCHED).await;
     for event in after.map_err(engine)? {
         if let Some(outcome) = outcome_of(&event.decode().map_err(engine)?, revision) {
-            outcome?;
-            return show(service, id, &loaded, None).await;
+            return match outcome {
+                Ok(()) => show(service, id, &loaded, None).await,
+                Err(problem) => Err(problem.with_position("orders", id, event.position)),
+            };
         }
     }
     Err(Problem::conflict("not_editable", "the order ended while it was edited"))

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use aggregates::identifiers::ProductId;
 use aggregates::lines::{LineQuantity, MAX_ADDRESS_CHARS, MAX_LINE_QUANTITY, MAX_LINES, MAX_NOTES_CHARS};
 
-use crate::check::{Check, Field};
+use crate::check::{Check, Field, Object};
 use crate::problem::Problem;
 use crate::text;
 
@@ -33,7 +33,7 @@ pub(super) struct PlacementDraft {
     /// What is bought: each product once.
     #[serde(default)]
     #[schema(value_type = Vec<LineDraft>, required)]
-    items: Field<Vec<LineDraft>>,
+    items: Field<Vec<Object<LineDraft>>>,
     /// Where it goes.
     #[serde(default)]
     #[schema(value_type = String, required)]
@@ -59,7 +59,7 @@ pub(super) struct EditDraft {
     /// The lines as they shall be.
     #[serde(default)]
     #[schema(value_type = Option<Vec<LineDraft>>)]
-    items: Field<Vec<LineDraft>>,
+    items: Field<Vec<Object<LineDraft>>>,
     /// Where it shall go.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -85,7 +85,7 @@ pub(super) struct PartDraft {
     /// Which lines; all that are open unless some are named.
     #[serde(default)]
     #[schema(value_type = Option<Vec<LineDraft>>)]
-    items: Field<Vec<LineDraft>>,
+    items: Field<Vec<Object<LineDraft>>>,
 }
 
 /// Lines that come back.
@@ -95,7 +95,7 @@ pub(super) struct ReturnDraft {
     /// Which lines; all that can come back unless some are named.
     #[serde(default)]
     #[schema(value_type = Option<Vec<LineDraft>>)]
-    items: Field<Vec<LineDraft>>,
+    items: Field<Vec<Object<LineDraft>>>,
     /// Whether what came back can be sold again, as staff found when it arrived; it can unless said otherwise.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
@@ -163,16 +163,19 @@ pub(crate) fn notes(value: String) -> Result<String, String> {
     text::lines(&value, 0..=MAX_NOTES_CHARS)
 }
 
-fn optional_lines(check: &mut Check, field: Field<Vec<LineDraft>>) -> Option<Option<Vec<LineQuantity>>> {
+fn optional_lines(
+    check: &mut Check,
+    field: Field<Vec<Object<LineDraft>>>,
+) -> Option<Option<Vec<LineQuantity>>> {
     match field {
         Field::Absent | Field::Null => Some(None),
         Field::Mistyped(_, _) | Field::Sent(_) | Field::SentWith(_, _) => lines(check, field).map(Some),
     }
 }
 
-fn lines(check: &mut Check, field: Field<Vec<LineDraft>>) -> Option<Vec<LineQuantity>> {
+fn lines(check: &mut Check, field: Field<Vec<Object<LineDraft>>>) -> Option<Vec<LineQuantity>> {
     let mut products = BTreeSet::new();
-    check.each("items", field, 1..=MAX_LINES, |check, draft| {
+    check.each("items", field, 1..=MAX_LINES, |check, Object(draft)| {
         let product_id = check.required("product_id", draft.product_id, |value| text::uuid(&value));
         let quantity = check.required("quantity", draft.quantity, |value| {
             text::whole(value, 1..=i64::from(MAX_LINE_QUANTITY))

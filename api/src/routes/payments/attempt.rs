@@ -128,8 +128,8 @@ pub(super) async fn pay(
         heard_by_orders(service, order_id, &done.id, position, has_heard).await?;
     }
     let status = match progress {
-        Progress::Declined => return Err(declined()),
-        Progress::Undone => return Err(closed()),
+        Progress::Declined => return Err(declined().with_position("payments", &done.id, position)),
+        Progress::Undone => return Err(closed().with_position("payments", &done.id, position)),
         Progress::Asked | Progress::Open | Progress::Promised => StatusCode::ACCEPTED,
         Progress::Paid => StatusCode::OK,
     };

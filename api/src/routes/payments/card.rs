@@ -12,7 +12,7 @@ use zeroize::Zeroize;
 use aggregates::money::{Currency, Money};
 use aggregates::text::passes_luhn;
 
-use crate::check::{Check, Field};
+use crate::check::{Check, Field, Object};
 use crate::decimal::Decimal;
 use crate::gateway::Card;
 use crate::problem::Problem;
@@ -72,7 +72,7 @@ pub(super) struct PayingDraft {
     /// The card.
     #[serde(default)]
     #[schema(value_type = Option<CardDraft>)]
-    card: Field<CardDraft>,
+    card: Field<Object<CardDraft>>,
     /// The gateway's token of a card.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -112,7 +112,8 @@ impl PayingDraft {
             token.flatten().map(Means::Token)
         } else {
             let card = check.required("card", self.card, Ok);
-            card.and_then(|draft| check.within("card", |check| draft.check(check, today))).map(Means::Card)
+            card.and_then(|Object(draft)| check.within("card", |check| draft.check(check, today)))
+                .map(Means::Card)
         };
         let amount = check.optional("amount", self.amount, |value| {
             Ok(Money::new(value.minor(u32::from(currency.exponent()))?, currency))

@@ -46,11 +46,34 @@ pub(super) struct LoginDraft {
     #[serde(default)]
     #[schema(value_type = String, required)]
     password: Field<String>,
+    /// What OAuth 2.0 calls this way of coming in: `password`. It may be left out.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    grant_type: Field<String>,
+    /// Taken and not used, like the two that follow: clients of OAuth 2.0 send them.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    scope: Field<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    client_id: Field<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    client_secret: Field<String>,
 }
 
 impl LoginDraft {
     fn check(self) -> Result<(String, SecretString), Problem> {
         let mut check = Check::new();
+        check.optional("grant_type", self.grant_type, |value| match value.as_str() {
+            "" | "password" => Ok(()),
+            _ => Err("must be password".to_owned()),
+        });
+        for (name, field) in
+            [("scope", self.scope), ("client_id", self.client_id), ("client_secret", self.client_secret)]
+        {
+            check.optional(name, field, |_| Ok(()));
+        }
         let username =
             check.required("username", self.username, |value| text::line(&value, 1..=LOGIN_MAX_CHARS));
         let password = check.required("password", self.password, |value| {
@@ -109,8 +132,11 @@ pub(super) async fn log_in(
     FormOrJson(draft): FormOrJson<LoginDraft>,
 ) -> Result<Answer<LoggedIn>, Problem> {
     let (username, password) = draft.check()?;
-    service.limits.check_login(address, &username)?;
+    service.limits.check_login_address(address)?;
     let row = user_directory::find_user_by_login(&service.directory, &username).await.map_err(engine)?;
+    // An account has several names, and each is written in several ways.
+    let account = row.as_ref().map_or(username, |row| row.id.to_string());
+    service.limits.check_login(&account)?;
     let user = match &row {
         Some(row) => service.users.load(&row.id.to_string()).await.map_err(engine)?.aggregate,
         None => User::Unregistered,

@@ -82,7 +82,8 @@ pub(super) async fn change_password(
     let own = caller.user_id == user_id;
     if own {
         // Whoever found an open session must not guess the password with it.
-        service.limits.check_login(address, &user_id.to_string())?;
+        service.limits.check_login_address(address)?;
+        service.limits.check_login(&user_id.to_string())?;
         prove(&service, &caller, current, &write).await?;
     }
     let password_hash = service.passwords.hash(new).await.map_err(Problem::internal)?;
