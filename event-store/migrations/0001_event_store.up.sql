@@ -19,6 +19,18 @@ create table event_store.events (
     constraint events_stream_key unique (aggregate_id, aggregate_type, sequence)
 );
 
+-- What has happened is not changed: not by a mistake, and not by hand.
+create function event_store.refuse_change() returns trigger language plpgsql as
+$$
+begin
+    raise exception 'events are only ever added: % is refused', lower(tg_op) using errcode = 'MT002';
+end
+$$;
+
+create trigger events_are_only_added
+    before update or delete or truncate on event_store.events
+    for each statement execute function event_store.refuse_change();
+
 create table event_store.claims (
     scope text  not null,
     key   bytea not null,

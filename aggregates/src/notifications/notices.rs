@@ -96,7 +96,35 @@ fn told_of_order(event: &OrderEvent) -> Option<(UserId, Template)> {
         OrderEvent::OrderAwaitingPayment { user_id, .. } => Some((*user_id, Template::OrderReceived)),
         OrderEvent::OrderCancelled { user_id, .. } => Some((*user_id, Template::OrderCancelled)),
         OrderEvent::OrderExpired { user_id, .. } => Some((*user_id, Template::OrderExpired)),
-        _ => None,
+        OrderEvent::OrderPlaced { .. }
+        | OrderEvent::OrderLineReserved { .. }
+        | OrderEvent::OrderLineRejected { .. }
+        | OrderEvent::OrderRejected { .. }
+        | OrderEvent::OrderLinesEdited { .. }
+        | OrderEvent::OrderAddressEdited { .. }
+        | OrderEvent::OrderEditRequested { .. }
+        | OrderEvent::OrderEditLineReserved { .. }
+        | OrderEvent::OrderEditLineRejected { .. }
+        | OrderEvent::OrderEditRejected { .. }
+        | OrderEvent::OrderPaymentAttempted { .. }
+        | OrderEvent::OrderPaymentDeclined { .. }
+        | OrderEvent::OrderPaymentAuthorised { .. }
+        | OrderEvent::OrderCommitting { .. }
+        | OrderEvent::OrderLineCommitted { .. }
+        | OrderEvent::OrderLineLost { .. }
+        | OrderEvent::OrderConfirmed { .. }
+        | OrderEvent::OrderPaymentCaptured { .. }
+        | OrderEvent::OrderCaptureFailed { .. }
+        | OrderEvent::OrderPaymentVoided { .. }
+        | OrderEvent::OrderPaymentRefunded { .. }
+        | OrderEvent::OrderPaymentClosed
+        | OrderEvent::OrderCancelling { .. }
+        | OrderEvent::OrderExpiryDeferred
+        | OrderEvent::OrderLineReleased { .. }
+        | OrderEvent::OrderShipped { .. }
+        | OrderEvent::OrderDelivered { .. }
+        | OrderEvent::OrderReturnRequested { .. }
+        | OrderEvent::OrderReturned { .. } => None,
     }
 }
 

@@ -19,15 +19,22 @@ async fn deposit(bus: &CommandBus<Account>, id: &str, amount: i64, times: usize)
     }
 }
 
+/// Does what restoring a backup of when there were two events does, and `more`.
+async fn take_back(log: &Log, more: &str) {
+    let statements = format!(
+        "begin; alter table event_store.events disable trigger events_are_only_added; \
+         delete from event_store.events where position > 2; \
+         alter table event_store.events enable trigger events_are_only_added; {more} commit"
+    );
+    sqlx::raw_sql(&statements).execute(log.database()).await.expect("taken back");
+}
+
 /// A log with an account of five deposits in memory, taken back to where there were two.
 async fn taken_back() -> (TestDatabase, Log, CommandBus<Account>, String) {
     let (database, log) = log().await;
     let (bus, id) = (bus(&log), new_id());
     deposit(&bus, &id, 10, 5).await;
-    sqlx::query("delete from event_store.events where position > 2")
-        .execute(log.database())
-        .await
-        .expect("taken back");
+    take_back(&log, "").await;
     (database, log, bus, id)
 }
 
@@ -75,10 +82,7 @@ async fn what_is_loaded_is_what_the_log_has_whatever_is_remembered() {
     let other = crate::account::bus(&open(&database).await);
     deposit(&other, &id, 100, 3).await;
     assert_eq!(balance(&bus).await, (5, 320), "what others wrote since");
-    sqlx::query("delete from event_store.events where position > 2")
-        .execute(log.database())
-        .await
-        .expect("taken back");
+    take_back(&log, "").await;
     let third = crate::account::bus(&open(&database).await);
     deposit(&third, &id, 7, 3).await;
     assert_eq!(balance(&bus).await, (5, 41), "another event stands where the last one stood");
@@ -142,14 +146,11 @@ async fn a_subscription_follows_what_is_written_where_the_log_lost_its_tail() {
     let follower = tokio::spawn(subscription(&log, None).run(stop.clone()));
     caught_up(&log).await;
     // A backup of when there were two deposits is restored, with the checkpoint and the rows of then.
-    sqlx::raw_sql(
-        "begin; delete from event_store.events where position > 2; \
-         update event_store.checkpoints set position = 2; \
-         update balances set amount = 20, trail = '{1,2}'; commit",
+    take_back(
+        &log,
+        "update event_store.checkpoints set position = 2; update balances set amount = 20, trail = '{1,2}';",
     )
-    .execute(log.database())
-    .await
-    .expect("taken back");
+    .await;
     deposit(&bus, &id, 1, 3).await;
     balance_becomes(&log, &id, 23).await;
     stop.cancel();
@@ -179,4 +180,18 @@ async fn a_subscription_that_is_ahead_of_its_log_waits_until_both_fit() {
     balance_becomes(&log, &id, 30).await;
     stop.cancel();
     follower.await.expect("the subscription ends");
+}
+
+#[tokio::test]
+async fn what_has_happened_is_not_changed_by_hand() {
+    let (_database, log) = log().await;
+    deposit(&bus(&log), &new_id(), 10, 1).await;
+    for statement in [
+        "update event_store.events set payload = '{}'",
+        "delete from event_store.events",
+        "truncate event_store.events",
+    ] {
+        let refused = sqlx::query(statement).execute(log.database()).await.expect_err(statement);
+        assert!(refused.to_string().contains("events are only ever added"), "{refused}");
+    }
 }
