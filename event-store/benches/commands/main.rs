@@ -9,11 +9,13 @@
 
 #![expect(clippy::float_arithmetic, reason = "rates and ratios are no money")]
 
+mod alone;
 mod cell;
 mod database;
 mod engine;
 mod options;
 mod parcel;
+#[expect(dead_code, reason = "the benchmark of growth needs the rest of it")]
 mod pgbench;
 mod report;
 mod rounds;

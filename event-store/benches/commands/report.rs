@@ -22,6 +22,8 @@ pub(crate) struct Report {
     seconds_per_cell: f64,
     /// Single-row inserts per second; none when there was no `pgbench`.
     pgbench_per_second: Option<f64>,
+    /// Events per second that the server adds to existing aggregates by itself.
+    alone_per_second: Option<f64>,
     rows: Vec<Line>,
 }
 
@@ -66,6 +68,7 @@ impl Report {
             rounds: options.rounds,
             seconds_per_cell: options.measured.as_secs_f64(),
             pgbench_per_second: pgbench,
+            alone_per_second: (!results.alone.is_empty()).then(|| median(&results.alone)),
             rows,
         }
     }
@@ -211,6 +214,9 @@ impl fmt::Display for Report {
         match self.pgbench_per_second {
             Some(rate) => writeln!(formatter, "pgbench, single-row inserts, 16 clients: {rate:.0}/s")?,
             None => writeln!(formatter, "pgbench was not there: no figures to compare with it")?,
+        }
+        if let Some(rate) = self.alone_per_second {
+            writeln!(formatter, "the server alone, existing aggregates, 512 events a commit: {rate:.0}/s")?;
         }
         writeln!(
             formatter,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::Failure;
+use crate::alone;
 use crate::cell::{self, Measured, Workload};
 use crate::database::RoundDatabase;
 use crate::engine::Engine;
@@ -12,6 +13,7 @@ use crate::pgbench;
 
 /// How many commands are in flight.
 pub(crate) const LEVELS: [usize; 3] = [1, 64, 1_024];
+const MOST_IN_FLIGHT: usize = LEVELS[LEVELS.len() - 1];
 /// The pool sizes stock is tried with: its own default, and one that suits these rows better or worse.
 pub(crate) const POOLS: [u32; 2] = [10, 32];
 
@@ -77,6 +79,8 @@ pub(crate) struct Results {
     pub(crate) mart: BTreeMap<(Row, usize), Vec<Measured>>,
     pub(crate) stock: BTreeMap<(Row, usize, u32), Vec<Measured>>,
     pub(crate) pgbench: Vec<f64>,
+    /// What the server adds by itself: see [`alone`].
+    pub(crate) alone: Vec<f64>,
 }
 
 impl Results {
@@ -108,7 +112,7 @@ pub(crate) async fn play(
 ) -> Result<(), Failure> {
     let database = RoundDatabase::create(server_url, round).await?;
     database.settle().await?;
-    match pgbench::run(&database.url, options.measured).await? {
+    match pgbench::inserts(&database.url, options.measured).await? {
         Some(rate) => {
             eprintln!("  pgbench, single-row inserts: {rate:.0}/s");
             results.pgbench.push(rate);
@@ -194,8 +198,13 @@ async fn existing_aggregates(
         cell::run(&cold, Workload::once(&ids), in_flight, options).await,
     );
     let warm = cell::in_memory(&database.log, &ids, options).await;
-    let measured = cell::run(&warm, Workload::Any(ids), in_flight, options).await;
+    let measured = cell::run(&warm, Workload::Any(Arc::clone(&ids)), in_flight, options).await;
     results.mart(Row::ExistingWarm, in_flight, measured);
+    if in_flight == MOST_IN_FLIGHT {
+        let rate = alone::run(database, &ids, options.measured).await?;
+        eprintln!("  the server alone, of the same aggregates: {rate:.0}/s");
+        results.alone.push(rate);
+    }
     Ok(())
 }
 

@@ -20,6 +20,9 @@ mod options;
 #[path = "../commands/parcel.rs"]
 mod parcel;
 mod past;
+#[expect(dead_code, reason = "the benchmark of the commands needs the rest of it")]
+#[path = "../commands/pgbench.rs"]
+mod pgbench;
 
 use std::sync::Arc;
 
@@ -65,6 +68,7 @@ struct Rounds {
     updates_small: Vec<f64>,
     updates_large: Vec<f64>,
     updates_stock: Vec<f64>,
+    reads: Vec<f64>,
     in_use_small: Vec<f64>,
     in_use_large: Vec<f64>,
     in_use_stock: Vec<f64>,
@@ -120,6 +124,10 @@ async fn play(
     let pool = large.pool(STOCK_POOL).await?;
     let measured = run(Engine::stock(pool.clone()), Workload::Any(Arc::clone(ids))).await;
     note("existing, large table of stock", &mut rounds.updates_stock, measured);
+    if let Some(rate) = pgbench::reads(&large.url, options.events, options.measured).await? {
+        eprintln!("  {:<34} {:>15} {rate:>9.0}/s", "pgbench reads aggregates", "");
+        rounds.reads.push(rate);
+    }
     let of_small: Arc<[String]> = fresh.iter().take(IN_USE).cloned().collect();
     let of_large: Arc<[String]> = ids.iter().step_by(ids.len().div_ceil(IN_USE)).cloned().collect();
     let measured = run(cell::in_memory(&small.log, &of_small, options).await, Workload::Any(of_small)).await;
@@ -149,6 +157,10 @@ fn rows(in_flight: usize, events: usize, rounds: &Rounds) -> Vec<Row> {
     let stock = Row::new(&name, "commands/s", &rounds.updates_large)
         .beside("stock at that size", &rounds.updates_stock)
         .at_least_times(8.0);
+    let reads = (!rounds.reads.is_empty()).then(|| {
+        let name = format!("read by pgbench, nothing done, at {size}, beside {in_flight} in flight");
+        Row::new(&name, "aggregates/s", &rounds.reads).beside("stock's commands", &rounds.updates_stock)
+    });
     let name = format!("existing, {IN_USE} in use and in memory, at {size}, {in_flight} in flight");
     let in_use = Row::new(&name, "commands/s", &rounds.in_use_large)
         .beside("small log", &rounds.in_use_small)
@@ -156,5 +168,5 @@ fn rows(in_flight: usize, events: usize, rounds: &Rounds) -> Vec<Row> {
     let in_use_stock = Row::new(&name, "commands/s", &rounds.in_use_large)
         .beside("stock at that size", &rounds.in_use_stock)
         .at_least_times(8.0);
-    vec![new, spread, stock, in_use, in_use_stock]
+    [new, spread, stock].into_iter().chain(reads).chain([in_use, in_use_stock]).collect()
 }
