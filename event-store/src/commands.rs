@@ -79,6 +79,22 @@ pub async fn complete(database: impl PgExecutor<'_>, key: &CommandKey, answer: &
     Ok(if kept == answer { Kept::Offered } else { Kept::Earlier(kept) })
 }
 
+/// Forgets what was answered to a person who was erased, and what was answered about that person. Copies of those
+/// requests are still known as such.
+///
+/// # Errors
+/// When the database is unreachable.
+pub async fn forget_answers(database: impl PgExecutor<'_>, person: Uuid) -> Result<()> {
+    sqlx::query(
+        "update event_store.commands set answer = null \
+         where not derived and answer is not null and $1 in (principal, aggregate_id)",
+    )
+    .bind(person.to_string())
+    .execute(database)
+    .await?;
+    Ok(())
+}
+
 /// Deletes all rows that have been kept long enough; says how many. What another process is deleting is left to it.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use event_store::append::CommandKey;
 use event_store::execute::Decision;
 use event_store::subscription::{ApplyError, Delivered, Reactor};
 use event_store::timers::{Timer, TimerChanges};
-use event_store::{CommandBus, Context, Error, ExecuteError, Log, Target, crash_point};
+use event_store::{CommandBus, Context, Error, ExecuteError, Log, Target, commands, crash_point};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use projections::{Event, Happened};
@@ -223,7 +223,7 @@ where
     }
 }
 
-/// Destroys the personal keys of erased users.
+/// Destroys the personal keys of erased users, and what was answered to them.
 pub(super) struct Forgetting {
     pub(super) home: Log,
 }
@@ -235,6 +235,7 @@ impl Reactor for Forgetting {
             let happened = Happened::read(delivered)?;
             if let Event::User(UserEvent::UserErased { user_id }) = happened.event {
                 self.home.personal().forget(user_id.0).await?;
+                commands::forget_answers(self.home.connections(), user_id.0).await?;
             }
         }
         Ok(TimerChanges::default())

@@ -1,8 +1,9 @@
 //! Secrets are in no table, topic or log (B08, B09, B32).
 
 use features::databases::SERVICES;
+use features::eventually::eventually;
 use features::shop::{GOOD_CARD, customer, order, pay, product, registration, unique};
-use features::{TestMart, topics};
+use features::{PATIENCE, TestMart, topics};
 use serde_json::json;
 
 #[tokio::test]
@@ -42,4 +43,31 @@ async fn card_numbers_passwords_and_tokens_are_kept_nowhere() {
     let email = body["email"].as_str().expect("it is a text");
     assert!(!mart.log().contains(email), "the log holds an e-mail address");
     assert!(!published.contains(email), "a topic holds an e-mail address");
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_who_was_erased() {
+    let mart = TestMart::shared().await;
+    let (address, product) = (unique("Hideaway"), product(mart, "1.00", 5).await);
+    let body = registration(&unique("dora"));
+    let key = || unique("key");
+    drop(mart.client().post("/v1/users").header("idempotency-key", &key()).json(&body).await.is(201));
+    let log_in = json!({"username": body["email"], "password": body["password"]});
+    let token = mart.client().post("/v1/auth/login").json(&log_in).await.is(200).text_of("access_token");
+    let dora = mart.client().with_token(&token);
+    let name = unique("Theodora");
+    let named = json!({"first_name": name});
+    drop(dora.patch("/v1/users/me").header("idempotency-key", &key()).json(&named).await.is(200));
+    let wanted = json!({"items": [{"product_id": product, "quantity": 1}], "shipping_address": address});
+    drop(dora.post("/v1/orders").header("idempotency-key", &key()).json(&wanted).await.is(201));
+    let email = body["email"].as_str().expect("it is a text");
+    let personal = [email, name.as_str(), address.as_str()];
+    let before = mart.databases().dump().await;
+    assert!(personal.iter().all(|text| before.contains(text)), "it is looked for in the right place");
+    drop(dora.delete("/v1/users/me").await.is(204));
+    eventually(PATIENCE, async || {
+        let left = mart.databases().dump().await;
+        personal.iter().find(|text| left.contains(**text)).map_or(Ok(()), |text| Err((*text).to_owned()))
+    })
+    .await;
 }
