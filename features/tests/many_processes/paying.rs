@@ -12,7 +12,7 @@ async fn what_another_process_made_of_an_order_is_what_has_to_be_paid() {
     let _room = room().await;
     let (mut mart, _broker) = in_parts(Setup::new().await).await;
     let (mut other, other_client) = mart.serve_beside(&["serve", "all"]).await;
-    let mut running = vec![mart.role(&["project", "all"]).await, mart.role(&["work", "all"]).await];
+    let mut running = [mart.role(&["project", "all"]).await, mart.role(&["work", "all"]).await];
     let (ann, product) = (customer(&mart).await, product(&mart, "12.50", 10).await);
     let at_other = other_client.with_token(ann.client.token().unwrap_or_default());
 
