@@ -331,16 +331,16 @@ impl Inner {
         self.progress_of(subscription).note(source, moved, mover, is_known);
     }
 
-    /// Looks how far the log reaches; says whether it still reaches as far as was known. It does not when it was taken
-    /// back to an earlier state, as by restoring a backup: then what is written from now on has positions that were seen
-    /// before, and must not be taken for what they stood for.
-    async fn look(&self) -> Result<bool> {
+    /// Looks how far the log reaches. It reaches less far than was known when it was taken back to an earlier state, as by
+    /// restoring a backup: then what is written from now on has positions that were seen before, and must not be taken for
+    /// what they stood for.
+    async fn look(&self) -> Result<()> {
         // Known before the look, so that nothing which is committed meanwhile is missed by it.
         let known = *self.head.borrow();
         let head = head_of(&self.database).await?;
         if head >= known {
             raise(&self.head, head);
-            return Ok(true);
+            return Ok(());
         }
         tracing::error!(
             source = self.source,
@@ -350,7 +350,7 @@ impl Inner {
         );
         self.head.send_replace(head);
         self.is_taken_back.store(true, Ordering::Relaxed);
-        Ok(false)
+        Ok(())
     }
 
     /// Ends a life of the database.
@@ -454,7 +454,7 @@ async fn listen_once(inner: &Inner, options: &PgConnectOptions, was_lost: bool) 
             },
             _ = looks.tick() => {
                 match inner.look().await {
-                    Ok(_) => {}
+                    Ok(()) => {}
                     // The database answers, but has not been migrated yet.
                     Err(crate::Error::Database(_)) => {}
                     Err(error) => return Err(error),
