@@ -1,7 +1,7 @@
 //! The other floor: the server itself adds events to the log, one batch after the other in one session, as many as
 //! come together when a thousand commands are in flight. Nothing comes over a connection, nothing is parsed, decided or
-//! answered, nobody waits for the log's lock. As the events of a log follow one another without a hole, no writer of such
-//! a log adds them faster than this.
+//! answered, nobody waits for the log's lock. As the events of a log follow one another without a hole, a second session
+//! would have to wait for the first.
 
 use std::time::{Duration, Instant};
 
