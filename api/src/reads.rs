@@ -52,21 +52,19 @@ impl Reads for ServiceReads {
         let deadline = Instant::now() + limit;
         let left = || deadline.saturating_duration_since(Instant::now());
         let listeners = work::listeners(self.service(), &place.source);
-        let (Some(log), true) = (
-            self.sources.logs.get(place.source.as_str()),
-            place.source != self.service() && !listeners.is_empty(),
-        ) else {
-            return self.wait(place, limit).await;
-        };
-        if !written(log, place.position, limit).await?
-            || !read_your_writes::wait(&self.home, &listeners, place, Some(log.database()), left()).await?
+        if place.source != self.service()
+            && !listeners.is_empty()
+            && let Some(log) = self.sources.logs.get(place.source.as_str())
         {
-            return Ok(false);
+            let is_heard = written(log, place.position, limit).await?
+                && read_your_writes::wait(&self.home, &listeners, place, Some(log.database()), left()).await?
+                // What they have done about it is in the log of this service by now.
+                && self.hear(self.service(), left()).await?;
+            if !is_heard {
+                return Ok(false);
+            }
         }
-        // What they have done about it is in the log of this service by now.
-        let position = self.home.signal().refresh().await?;
-        let done = Place { source: self.service().to_owned(), partition: None, position };
-        Ok(self.wait(place, left()).await? && self.wait(&done, left()).await?)
+        self.wait(place, left()).await
     }
 
     async fn hear(&self, source: &str, limit: Duration) -> Result<bool> {

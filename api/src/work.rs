@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use event_store::broker::Broker;
 use event_store::subscription::{Pace, Reacting, Reactor, Retried, Source, Subscription, retry_parked};
+use event_store::timers::{self, Done, Due, Queue};
 use event_store::{Log, commands, panics, planted, relay};
 use projections::Event;
 use projections::projector::Sources;
@@ -42,28 +43,10 @@ const PURGED_EVERY: Duration = Duration::from_secs(600);
 /// How soon after some messages the next are queued: nobody waits for them, and many cost less together.
 const NOTICES_PACE: Duration = Duration::from_millis(200);
 
-/// The workers of some services, running.
+/// The workers of some services, running. They go on until they are to stop, whatever happens to them.
 pub struct Workers {
-    tasks: Tasks,
-}
-
-/// Tasks that run until they are to stop, whatever happens to them.
-struct Tasks {
     running: JoinSet<()>,
     stop: CancellationToken,
-}
-
-impl Tasks {
-    /// Runs what `begin` begins with the token that ends it. Should it panic, it is begun again.
-    fn spawn<F>(&mut self, name: String, begin: impl Fn(CancellationToken) -> F + Send + Sync + 'static)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let stop = self.stop.clone();
-        self.running.spawn(async move {
-            panics::keep_running(&name, &stop, || begin(stop.clone())).await;
-        });
-    }
 }
 
 impl Workers {
@@ -74,36 +57,59 @@ impl Workers {
         sources: &Sources,
         stop: &CancellationToken,
     ) -> Self {
-        let mut workers = Self { tasks: Tasks { running: JoinSet::new(), stop: stop.clone() } };
+        let mut workers = Self { running: JoinSet::new(), stop: stop.clone() };
         for service in wanted {
             if let Some(log) = sources.logs.get(service.name()) {
                 workers.relay(log, sources.broker.as_ref());
             }
             for subscription in subscriptions(*service, services, sources) {
                 let name = subscription.name.clone();
-                workers.tasks.spawn(name, move |stop| subscription.clone().run(stop));
+                workers.spawn(name, move |stop| subscription.clone().run(stop));
             }
         }
         if let Some(orders) = &services.orders {
-            checkout::work(&mut workers.tasks, orders.clone());
+            checkout::work(&mut workers, orders.clone());
         }
         if let Some(payments) = &services.payments {
-            settlement::work(&mut workers.tasks, payments.clone(), Arc::clone(&services.gateway));
+            settlement::work(&mut workers, payments.clone(), Arc::clone(&services.gateway));
         }
         if let Some(notifications) = &services.notifications {
             let (contacts, messenger) = (Arc::clone(&services.contacts), Arc::clone(&services.messenger));
-            notices::work(&mut workers.tasks, notifications.clone(), contacts, messenger);
+            notices::work(&mut workers, notifications.clone(), contacts, messenger);
         }
         workers
     }
 
     /// Ends when all workers have, after `stop`.
     pub async fn join(mut self) {
-        while let Some(ended) = self.tasks.running.join_next().await {
+        while let Some(ended) = self.running.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a worker ended badly");
             }
         }
+    }
+
+    /// Runs what `begin` begins with the token that ends it. Should it panic, it is begun again.
+    fn spawn<F>(&mut self, name: String, begin: impl Fn(CancellationToken) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        self.running.spawn(async move {
+            panics::keep_running(&name, &stop, || begin(stop.clone())).await;
+        });
+    }
+
+    /// Does the timed work of a queue.
+    fn work_off<H, F>(&mut self, log: &Log, queue: Queue, handle: H)
+    where
+        H: Fn(Due) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Done> + Send + 'static,
+    {
+        let log = log.clone();
+        self.spawn(format!("timed work of {}", queue.name), move |stop| {
+            timers::work(log.clone(), queue, handle.clone(), stop)
+        });
     }
 
     /// Publishes a service's log, and purges its old command rows.
@@ -111,12 +117,12 @@ impl Workers {
         if let Some(broker) = broker {
             let (log, broker) = (log.clone(), broker.clone());
             let encoder = projections::event::encoder(log.source());
-            self.tasks.spawn(format!("relay of {}", log.source()), move |stop| {
+            self.spawn(format!("relay of {}", log.source()), move |stop| {
                 relay::run(log.clone(), broker.clone(), Arc::clone(&encoder), stop)
             });
         }
         let log = log.clone();
-        self.tasks.spawn(format!("purge of {}", log.source()), move |stop| purge(log.clone(), stop));
+        self.spawn(format!("purge of {}", log.source()), move |stop| purge(log.clone(), stop));
     }
 }
 

@@ -80,7 +80,8 @@ pub async fn complete(database: impl PgExecutor<'_>, key: &CommandKey, answer: &
 }
 
 /// Forgets what was answered to a person who was erased, and what was answered about that person. Copies of those
-/// requests are still known as such.
+/// requests are still known as such. It reads all rows of requests that are kept, for which an index that each request
+/// writes would be too dear: few are erased.
 ///
 /// # Errors
 /// When the database is unreachable.

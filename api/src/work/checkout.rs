@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use event_store::append::CommandKey;
-use event_store::timers::{self, Done, Due, Queue};
+use event_store::timers::{Done, Due, Queue};
 use event_store::{Context, ExecuteError, Target};
 use uuid::Uuid;
 
@@ -12,21 +12,19 @@ use aggregates::orders::{OrderCommand, OrderError};
 use aggregates::process::ProcessManager;
 
 use crate::services::OrdersService;
-use crate::work::Tasks;
+use crate::work::Workers;
 
 /// Orders that were not paid: a decision takes milliseconds.
 const QUEUE: Queue =
     Queue { name: Checkout::NAME, concurrency: 32, patience: Duration::from_secs(10), repeatable: false };
 
-pub(super) fn work(tasks: &mut Tasks, service: OrdersService) {
+pub(super) fn work(workers: &mut Workers, service: OrdersService) {
     let log = service.surroundings.log.clone();
     let handle = move |due: Due| {
         let service = service.clone();
         async move { expire(&service, due).await }
     };
-    tasks.spawn(format!("timed work of {}", QUEUE.name), move |stop| {
-        timers::work(log.clone(), QUEUE, handle.clone(), stop)
-    });
+    workers.work_off(&log, QUEUE, handle);
 }
 
 async fn expire(service: &OrdersService, due: Due) -> Done {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_store::append::CommandKey;
-use event_store::timers::{self, Done, Due, Queue};
+use event_store::timers::{Done, Due, Queue};
 use event_store::{Context, ExecuteError, Target, crash_point};
 use uuid::Uuid;
 
@@ -16,14 +16,14 @@ use aggregates::process::ProcessManager;
 use crate::contacts::Contacts;
 use crate::mail::{Message, Messenger};
 use crate::services::NotificationsService;
-use crate::work::Tasks;
+use crate::work::Workers;
 
 /// Messages: a slow mail server may take most of a minute.
 const QUEUE: Queue =
     Queue { name: Notices::NAME, concurrency: 32, patience: Duration::from_secs(60), repeatable: false };
 
 pub(super) fn work(
-    tasks: &mut Tasks,
+    workers: &mut Workers,
     service: NotificationsService,
     contacts: Arc<dyn Contacts>,
     messenger: Arc<dyn Messenger>,
@@ -33,9 +33,7 @@ pub(super) fn work(
         let (service, contacts, messenger) = (service.clone(), Arc::clone(&contacts), Arc::clone(&messenger));
         async move { carry_out(&service, contacts.as_ref(), messenger.as_ref(), due).await }
     };
-    tasks.spawn(format!("timed work of {}", QUEUE.name), move |stop| {
-        timers::work(log.clone(), QUEUE, handle.clone(), stop)
-    });
+    workers.work_off(&log, QUEUE, handle);
 }
 
 async fn carry_out(

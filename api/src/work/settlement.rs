@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_store::append::CommandKey;
-use event_store::timers::{self, Done, Due, Queue};
+use event_store::timers::{Done, Due, Queue};
 use event_store::{CommandBus, Context, ExecuteError, Target, crash_point, planted};
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use aggregates::process::ProcessManager;
 
 use crate::gateway::{Gateway, GatewayError, Reply};
 use crate::services::PaymentsService;
-use crate::work::Tasks;
+use crate::work::Workers;
 
 /// Calls of the gateway, each within its patience.
 const QUEUE: Queue =
@@ -28,15 +28,13 @@ const ACTION_ASKED_EVERY: Duration = Duration::from_secs(5);
 /// or end.
 const ACTION_ASKED_AT_MOST: i32 = 120;
 
-pub(super) fn work(tasks: &mut Tasks, service: PaymentsService, gateway: Arc<dyn Gateway>) {
+pub(super) fn work(workers: &mut Workers, service: PaymentsService, gateway: Arc<dyn Gateway>) {
     let log = service.surroundings.log.clone();
     let handle = move |due: Due| {
         let (service, gateway) = (service.clone(), Arc::clone(&gateway));
         async move { call(&service.payments, gateway.as_ref(), due).await }
     };
-    tasks.spawn(format!("timed work of {}", QUEUE.name), move |stop| {
-        timers::work(log.clone(), QUEUE, handle.clone(), stop)
-    });
+    workers.work_off(&log, QUEUE, handle);
 }
 
 async fn call(payments: &CommandBus<Payment>, gateway: &dyn Gateway, due: Due) -> Done {
@@ -316,6 +314,7 @@ mod tests {
         let done = call(&payments, &SILENT, due(5, payment_id, order_id)).await;
         assert_eq!(done, Done::Failed("the gateway did not answer".to_owned()));
     }
+
     #[tokio::test]
     async fn an_action_of_the_cards_owner_is_asked_for_until_it_is_taken_or_given_up() {
         let database = testing::database("action").await;

@@ -35,7 +35,7 @@ pub(crate) async fn deposit(log: &Log, id: &str, amount: i64) {
 }
 
 /// Waits until something holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let mut looks = interval(Duration::from_millis(10));
     let waiting = async {
         while !holds().await {

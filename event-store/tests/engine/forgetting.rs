@@ -9,7 +9,8 @@ use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{Account, AccountCommand, apart, bus, log, new_id, open};
-use crate::following::{PATIENCE, caught_up, subscription, tables};
+use crate::failing::until;
+use crate::following::{balances, caught_up, subscription, tables};
 
 async fn deposit(bus: &CommandBus<Account>, id: &str, amount: i64, times: usize) {
     for _ in 0..times {
@@ -119,21 +120,7 @@ async fn a_row_that_cannot_be_read_fails_its_aggregate_and_no_other() {
 
 /// Waits until a subscription has added up this much for an account.
 async fn balance_becomes(log: &Log, id: &str, wanted: i64) {
-    let reads = async {
-        loop {
-            let balance: Option<i64> = sqlx::query_scalar("select amount from balances where account = $1")
-                .bind(id)
-                .fetch_optional(log.database())
-                .await
-                .expect("read");
-            if balance == Some(wanted) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let became = tokio::time::timeout(PATIENCE, reads).await;
-    assert!(became.is_ok(), "the subscription does not come to {wanted}");
+    until("the subscription comes so far", async || balances(log).await.get(id) == Some(&wanted)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
