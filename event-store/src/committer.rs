@@ -100,32 +100,41 @@ impl Coordinator {
     async fn run(mut self) {
         let mut in_flight: JoinSet<Option<PgConnection>> = JoinSet::new();
         while let Some(first) = self.groups.recv().await {
-            // Let the writers that the last commit has just answered queue again, so that batches form.
-            tokio::task::yield_now().await;
             let mut batch = vec![first];
-            self.fill(&mut batch);
+            self.gather(&mut batch).await;
             loop {
                 while let Some(done) = in_flight.try_join_next() {
                     self.idle.extend(done.ok().flatten());
                 }
-                let commands: usize = batch.iter().map(|group| group.commands.len()).sum();
-                let allowed = if commands >= BIG_BATCH_COMMANDS { 2 } else { 1 };
+                let allowed = if commands_of(&batch) >= BIG_BATCH_COMMANDS { 2 } else { 1 };
                 if in_flight.len() < allowed {
                     break;
                 }
                 if let Some(done) = in_flight.join_next().await {
                     self.idle.extend(done.ok().flatten());
                 }
-                tokio::task::yield_now().await;
-                self.fill(&mut batch);
+                self.gather(&mut batch).await;
             }
             let connection = self.idle.pop();
             in_flight.spawn(commit(self.options.clone(), connection, batch, Arc::clone(&self.told)));
         }
     }
 
+    /// Lets the writers that the last commit has just answered queue again, so that batches form, for as long as any
+    /// does. A big batch goes without waiting for more: it can be on its way while the one before it commits.
+    async fn gather(&mut self, batch: &mut Vec<Group>) {
+        loop {
+            let before = batch.len();
+            tokio::task::yield_now().await;
+            self.fill(batch);
+            if batch.len() == before || commands_of(batch) >= BIG_BATCH_COMMANDS {
+                return;
+            }
+        }
+    }
+
     fn fill(&mut self, batch: &mut Vec<Group>) {
-        let mut commands: usize = batch.iter().map(|group| group.commands.len()).sum();
+        let mut commands = commands_of(batch);
         let mut bytes: usize = batch.iter().flat_map(|group| &group.commands).map(Append::bytes).sum();
         while commands < BATCH_COMMANDS && bytes < BATCH_BYTES {
             let Ok(group) = self.groups.try_recv() else { return };
@@ -134,6 +143,10 @@ impl Coordinator {
             batch.push(group);
         }
     }
+}
+
+fn commands_of(batch: &[Group]) -> usize {
+    batch.iter().map(|group| group.commands.len()).sum()
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {

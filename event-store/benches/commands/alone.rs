@@ -23,7 +23,7 @@ pub(crate) async fn run(
     ids: &[String],
     measured: Duration,
 ) -> Result<f64, Failure> {
-    let mut connection = database.pool(1).await?.acquire().await?.detach();
+    let mut connection = RoundDatabase::pool(&database.url, 1).await?.acquire().await?.detach();
     connection.execute("create temporary table streams (n integer primary key, id text)").await?;
     sqlx::query("insert into streams select n, id from unnest($1::text[]) with ordinality as s(id, n)")
         .bind(ids)

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use crate::engine::Engine;
+use crate::engine::{CACHED, Engine};
 use crate::options::Options;
 
 /// How long it may take to load the aggregates that a cell is to find in memory, and how many are loaded side by side.
@@ -54,6 +54,18 @@ pub(crate) struct Measured {
     pub(crate) p99_ms: f64,
 }
 
+impl Measured {
+    /// From how long each command took that was answered within a time.
+    pub(crate) fn of(mut latencies_us: Vec<u32>, within: Duration) -> Self {
+        latencies_us.sort_unstable();
+        Self {
+            per_second: latencies_us.len() as f64 / within.as_secs_f64(),
+            p50_ms: percentile_ms(&latencies_us, 50),
+            p99_ms: percentile_ms(&latencies_us, 99),
+        }
+    }
+}
+
 struct Share {
     latencies_us: Vec<u32>,
     last: Option<Instant>,
@@ -82,18 +94,12 @@ pub(crate) async fn run(
     let shares = senders.join_all().await;
     let bounded = matches!(*workload, Workload::Once(..));
     let last = shares.iter().filter_map(|share| share.last).max().filter(|_| bounded).unwrap_or(until);
-    let mut latencies_us: Vec<u32> = shares.into_iter().flat_map(|share| share.latencies_us).collect();
-    latencies_us.sort_unstable();
-    Measured {
-        per_second: latencies_us.len() as f64 / (last - from).as_secs_f64(),
-        p50_ms: percentile_ms(&latencies_us, 50),
-        p99_ms: percentile_ms(&latencies_us, 99),
-    }
+    Measured::of(shares.into_iter().flat_map(|share| share.latencies_us).collect(), last - from)
 }
 
 /// An engine that has all of these in memory.
 pub(crate) async fn in_memory(log: &Log, ids: &Arc<[String]>, options: &Options) -> Engine {
-    let engine = Engine::mart(log);
+    let engine = Engine::mart_with(log, CACHED.max(2 * ids.len()));
     // However slow the disk is: it ends when each was used once.
     let loading = Options { measured: LOADED_WITHIN, ..options.clone() };
     run(&engine, Workload::once(ids), LOADED_AT_ONCE, &loading).await;

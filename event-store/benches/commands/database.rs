@@ -83,12 +83,12 @@ impl RoundDatabase {
     }
 
     /// A pool as stock uses it, with its connections open already.
-    pub(crate) async fn pool(&self, connections: u32) -> Result<PgPool, Failure> {
+    pub(crate) async fn pool(url: &str, connections: u32) -> Result<PgPool, Failure> {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .min_connections(connections)
             .acquire_timeout(Duration::from_secs(30))
-            .connect(&self.url)
+            .connect(url)
             .await?;
         Ok(pool)
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::parcel::{Parcel, ScanParcel};
 
 /// How many aggregates the bus keeps in memory: more than a row spreads over.
-const CACHED: usize = 20_000;
+pub(crate) const CACHED: usize = 20_000;
 
 /// One of the two. Cheap to clone.
 #[derive(Clone)]
@@ -26,7 +26,12 @@ pub(crate) enum Engine {
 
 impl Engine {
     pub(crate) fn mart(log: &Log) -> Self {
-        Self::Mart(CommandBus::new(log.clone(), (), Behaviour::default(), CACHED))
+        Self::mart_with(log, CACHED)
+    }
+
+    /// One that keeps so many aggregates in memory.
+    pub(crate) fn mart_with(log: &Log, cached: usize) -> Self {
+        Self::Mart(CommandBus::new(log.clone(), (), Behaviour::default(), cached))
     }
 
     pub(crate) fn mart_keyed(log: &Log) -> Self {

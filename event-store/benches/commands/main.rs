@@ -19,10 +19,13 @@ mod parcel;
 mod pgbench;
 mod report;
 mod rounds;
+mod stock;
+mod wire;
 
 use embedded::testing::TemporaryPostgres;
 
 use options::{Invocation, Options};
+use stock::Stock;
 
 /// The allocator of the `mart` binary, for both sides of each comparison.
 #[global_allocator]
@@ -39,10 +42,11 @@ fn main() -> Result<(), Failure> {
             return Ok(());
         }
     };
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measure(options))
+    let baseline = stock::runtime_for_stock()?;
+    stock::runtime_for_engine()?.block_on(measure(options, &Stock::on(&baseline)))
 }
 
-async fn measure(options: Options) -> Result<(), Failure> {
+async fn measure(options: Options, stock: &Stock) -> Result<(), Failure> {
     let server = TemporaryPostgres::start().await?;
     let facts = database::facts(&server.server_url()).await?;
     eprintln!("{facts}");
@@ -54,7 +58,7 @@ async fn measure(options: Options) -> Result<(), Failure> {
     let mut results = rounds::Results::default();
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
-        rounds::play(&server.server_url(), round, &options, &mut results).await?;
+        rounds::play(&server.server_url(), round, &options, stock, &mut results).await?;
     }
     server.stop().await;
     let report = report::Report::new(&options, facts, &results);

@@ -12,7 +12,7 @@ Measures commands per second: the engine, stock cqrs-es + postgres-es, and pgben
 
   --quick          one round of short cells: whether it works, not how fast it is
   --cell ROW:N     one cell of the engine alone, N commands in flight, for a profiler;
-                   rows: new, keyed, cold, warm, hot
+                   rows: new, keyed, cold, warm, wire, hot
   --help           this text
 
   ROUNDS=3             rounds; medians are reported

@@ -204,7 +204,9 @@ fn targets(row: Row, in_flight: usize) -> (Option<f64>, Option<f64>) {
         (Row::New | Row::ExistingWarm, 64) => (Some(9.0), Some(PGBENCH_TARGET)),
         (Row::New | Row::ExistingWarm, 1_024) => (Some(20.0), Some(PGBENCH_TARGET)),
         (Row::Hot, 64) => (Some(200.0), None),
-        (Row::New | Row::NewKeyed | Row::ExistingCold | Row::ExistingWarm | Row::Hot, _) => (None, None),
+        (Row::New | Row::NewKeyed | Row::ExistingCold | Row::ExistingWarm | Row::Wire | Row::Hot, _) => {
+            (None, None)
+        }
     }
 }
 

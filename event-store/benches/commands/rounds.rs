@@ -9,7 +9,8 @@ use crate::cell::{self, Measured, Workload};
 use crate::database::RoundDatabase;
 use crate::engine::Engine;
 use crate::options::Options;
-use crate::pgbench;
+use crate::stock::Stock;
+use crate::{pgbench, wire};
 
 /// How many commands are in flight.
 pub(crate) const LEVELS: [usize; 3] = [1, 64, 1_024];
@@ -34,12 +35,13 @@ pub(crate) enum Row {
     NewKeyed,
     ExistingCold,
     ExistingWarm,
+    Wire,
     Hot,
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::New, Self::NewKeyed, Self::ExistingCold, Self::ExistingWarm, Self::Hot];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::New, Self::NewKeyed, Self::ExistingCold, Self::ExistingWarm, Self::Wire, Self::Hot];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -47,6 +49,7 @@ impl Row {
             Self::NewKeyed => "new, idempotency key and answer",
             Self::ExistingCold => "existing, none in memory",
             Self::ExistingWarm => "existing, all in memory",
+            Self::Wire => "existing, batches made before",
             Self::Hot => "one hot aggregate",
         }
     }
@@ -58,6 +61,7 @@ impl Row {
             Self::NewKeyed => "keyed",
             Self::ExistingCold => "cold",
             Self::ExistingWarm => "warm",
+            Self::Wire => "wire",
             Self::Hot => "hot",
         }
     }
@@ -67,7 +71,7 @@ impl Row {
     pub(crate) fn baseline(self) -> Self {
         match self {
             Self::New | Self::NewKeyed => Self::New,
-            Self::ExistingCold | Self::ExistingWarm => Self::ExistingWarm,
+            Self::ExistingCold | Self::ExistingWarm | Self::Wire => Self::ExistingWarm,
             Self::Hot => Self::Hot,
         }
     }
@@ -108,6 +112,7 @@ pub(crate) async fn play(
     server_url: &str,
     round: usize,
     options: &Options,
+    stock: &Stock,
     results: &mut Results,
 ) -> Result<(), Failure> {
     let database = RoundDatabase::create(server_url, round).await?;
@@ -120,13 +125,13 @@ pub(crate) async fn play(
         None => eprintln!("  pgbench skipped: it is not in the folder of the server"),
     }
     for in_flight in LEVELS {
-        new_aggregates(&database, in_flight, options, results).await?;
+        new_aggregates(&database, in_flight, options, stock, results).await?;
     }
     for in_flight in LEVELS {
-        existing_aggregates(&database, in_flight, options, results).await?;
+        existing_aggregates(&database, in_flight, options, stock, results).await?;
     }
     for in_flight in LEVELS {
-        hot_aggregate(&database, in_flight, options, results).await?;
+        hot_aggregate(&database, in_flight, options, stock, results).await?;
     }
     database.remove().await
 }
@@ -140,6 +145,12 @@ pub(crate) async fn play_cell(
 ) -> Result<(), Failure> {
     let database = RoundDatabase::create(server_url, 1).await?;
     let (engine, workload) = match row {
+        Row::Wire => {
+            let ids = database.fill(AGGREGATES, EVENTS_EACH).await?.into();
+            database.settle().await?;
+            tell("mart", row, in_flight, &wire::run(&database, &ids, in_flight, options).await?);
+            return database.remove().await;
+        }
         Row::New => (Engine::mart(&database.log), Workload::New),
         Row::NewKeyed => (Engine::mart_keyed(&database.log), Workload::New),
         Row::ExistingCold => {
@@ -164,11 +175,12 @@ async fn new_aggregates(
     database: &RoundDatabase,
     in_flight: usize,
     options: &Options,
+    stock: &Stock,
     results: &mut Results,
 ) -> Result<(), Failure> {
     database.settle().await?;
     for pool in POOLS {
-        let measured = stock(database, pool, || Workload::New, in_flight, options).await?;
+        let measured = stock.run(database, pool, Workload::New, in_flight, options).await?;
         results.stock(Row::New, in_flight, pool, measured);
     }
     let measured = cell::run(&Engine::mart(&database.log), Workload::New, in_flight, options).await;
@@ -183,12 +195,14 @@ async fn existing_aggregates(
     database: &RoundDatabase,
     in_flight: usize,
     options: &Options,
+    stock: &Stock,
     results: &mut Results,
 ) -> Result<(), Failure> {
     let ids: Arc<[String]> = database.fill(AGGREGATES, EVENTS_EACH).await?.into();
     database.settle().await?;
     for pool in POOLS {
-        let measured = stock(database, pool, || Workload::Any(Arc::clone(&ids)), in_flight, options).await?;
+        let workload = Workload::Any(Arc::clone(&ids));
+        let measured = stock.run(database, pool, workload, in_flight, options).await?;
         results.stock(Row::ExistingWarm, in_flight, pool, measured);
     }
     let cold = Engine::mart(&database.log);
@@ -200,6 +214,8 @@ async fn existing_aggregates(
     let warm = cell::in_memory(&database.log, &ids, options).await;
     let measured = cell::run(&warm, Workload::Any(Arc::clone(&ids)), in_flight, options).await;
     results.mart(Row::ExistingWarm, in_flight, measured);
+    let measured = wire::run(database, &ids, in_flight, options).await?;
+    results.mart(Row::Wire, in_flight, measured);
     if in_flight == MOST_IN_FLIGHT {
         let rate = alone::run(database, &ids, options.measured).await?;
         eprintln!("  the server alone, of the same aggregates: {rate:.0}/s");
@@ -214,6 +230,7 @@ async fn hot_aggregate(
     database: &RoundDatabase,
     in_flight: usize,
     options: &Options,
+    stock: &Stock,
     results: &mut Results,
 ) -> Result<(), Failure> {
     let ids = database.fill(POOLS.len() + 1, HOT_EVENTS).await?;
@@ -222,24 +239,11 @@ async fn hot_aggregate(
     let mut next = || Workload::Any(ids.next().expect("one was made for each engine"));
     if in_flight <= HOT_STOCK_IN_FLIGHT {
         for pool in POOLS {
-            let measured = stock(database, pool, &mut next, in_flight, options).await?;
+            let measured = stock.run(database, pool, next(), in_flight, options).await?;
             results.stock(Row::Hot, in_flight, pool, measured);
         }
     }
     let measured = cell::run(&Engine::mart(&database.log), next(), in_flight, options).await;
     results.mart(Row::Hot, in_flight, measured);
     Ok(())
-}
-
-async fn stock(
-    database: &RoundDatabase,
-    connections: u32,
-    mut workload: impl FnMut() -> Workload,
-    in_flight: usize,
-    options: &Options,
-) -> Result<Measured, Failure> {
-    let pool = database.pool(connections).await?;
-    let measured = cell::run(&Engine::stock(pool.clone()), workload(), in_flight, options).await;
-    pool.close().await;
-    Ok(measured)
 }

@@ -1,9 +1,9 @@
 //! What becomes of the throughput when a log grows: commands on a log of five million events, beside the same
 //! commands on a small one and beside stock cqrs-es with postgres-es at the same size.
 //!
-//! Commands on existing aggregates are measured twice. Spread over all of the large log, these are far more than the
-//! engine keeps in memory, so that nearly every command loads one first; on the small log each is used once, for the same
-//! reason. Spread over as many as it keeps, none is loaded, as where most of what is old is at rest.
+//! Commands on existing aggregates are measured three times. Spread over all of the large log with all of these in memory,
+//! as in the other benchmark; spread as much with nearly none in memory, so that each command loads one first (on the small
+//! log each is used once, for the same reason); and with few in use, in memory, as where most of what is old is at rest.
 //!
 //! `cargo bench -p event-store --bench growth`; `-- --help` tells the options.
 
@@ -23,6 +23,8 @@ mod past;
 #[expect(dead_code, reason = "the benchmark of the commands needs the rest of it")]
 #[path = "../commands/pgbench.rs"]
 mod pgbench;
+#[path = "../commands/stock.rs"]
+mod stock;
 
 use std::sync::Arc;
 
@@ -33,6 +35,7 @@ use cell::Workload;
 use database::RoundDatabase;
 use engine::Engine;
 use options::Options;
+use stock::Stock;
 
 /// The allocator of the `mart` binary, for both sides of each comparison.
 #[global_allocator]
@@ -57,7 +60,8 @@ fn main() -> Result<(), Failure> {
             return Ok(());
         }
     };
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measure(invocation))
+    let baseline = stock::runtime_for_stock()?;
+    stock::runtime_for_engine()?.block_on(measure(invocation, &Stock::on(&baseline)))
 }
 
 /// What the rounds measured at one level.
@@ -65,27 +69,47 @@ fn main() -> Result<(), Failure> {
 struct Rounds {
     new_small: Vec<f64>,
     new_large: Vec<f64>,
-    updates_small: Vec<f64>,
-    updates_large: Vec<f64>,
-    updates_stock: Vec<f64>,
+    loaded_small: Vec<f64>,
+    loaded_large: Vec<f64>,
+    spread_large: Vec<f64>,
+    spread_stock: Vec<f64>,
     reads: Vec<f64>,
     in_use_small: Vec<f64>,
     in_use_large: Vec<f64>,
     in_use_stock: Vec<f64>,
 }
 
-async fn measure(invocation: figures::Options) -> Result<(), Failure> {
+/// The aggregates of the large log, half of them in the memory of an engine. The halves are taken in turns, so that each lies
+/// all over the log, and no engine remembers what another changes.
+struct Past {
+    remembered: Arc<[String]>,
+    engine: Engine,
+    others: Arc<[String]>,
+}
+
+impl Past {
+    async fn remember(large: &RoundDatabase, ids: &[String], options: &Options) -> Self {
+        let half = |skipped| ids.iter().skip(skipped).step_by(2).cloned().collect::<Arc<[String]>>();
+        let (remembered, others) = (half(0), half(1));
+        eprintln!("loading {} aggregates", remembered.len());
+        let engine = cell::in_memory(&large.log, &remembered, options).await;
+        Self { remembered, engine, others }
+    }
+}
+
+async fn measure(invocation: figures::Options, stock: &Stock) -> Result<(), Failure> {
     let options = Options::of(&invocation);
     let server = TemporaryPostgres::start().await?;
     eprintln!("{}", database::facts(&server.server_url()).await?);
     let large = RoundDatabase::create(&server.server_url(), 0).await?;
-    let ids: Arc<[String]> = past::write(&large, &options).await?.into();
+    let ids = past::write(&large, &options).await?;
+    let past = Past::remember(&large, &ids, &options).await;
     let mut levels = LEVELS.map(|in_flight| (in_flight, Rounds::default()));
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
         let small = RoundDatabase::create(&server.server_url(), round).await?;
         for (in_flight, rounds) in &mut levels {
-            play(&large, &small, &ids, *in_flight, &options, rounds).await?;
+            play(&large, &small, &past, *in_flight, &options, stock, rounds).await?;
         }
         small.remove().await?;
     }
@@ -100,9 +124,10 @@ async fn measure(invocation: figures::Options) -> Result<(), Failure> {
 async fn play(
     large: &RoundDatabase,
     small: &RoundDatabase,
-    ids: &Arc<[String]>,
+    past: &Past,
     in_flight: usize,
     options: &Options,
+    stock: &Stock,
     rounds: &mut Rounds,
 ) -> Result<(), Failure> {
     let fresh: Arc<[String]> = small.fill(SMALL_AGGREGATES, SMALL_EVENTS_EACH).await?.into();
@@ -118,26 +143,28 @@ async fn play(
     note("new, small log", &mut rounds.new_small, run(Engine::mart(&small.log), Workload::New).await);
     note("new, large log", &mut rounds.new_large, run(Engine::mart(&large.log), Workload::New).await);
     let measured = run(Engine::mart(&small.log), Workload::once(&fresh)).await;
-    note("existing, small log", &mut rounds.updates_small, measured);
-    let measured = run(Engine::mart(&large.log), Workload::Any(Arc::clone(ids))).await;
-    note("existing, large log", &mut rounds.updates_large, measured);
-    let pool = large.pool(STOCK_POOL).await?;
-    let measured = run(Engine::stock(pool.clone()), Workload::Any(Arc::clone(ids))).await;
-    note("existing, large table of stock", &mut rounds.updates_stock, measured);
+    note("loaded, small log", &mut rounds.loaded_small, measured);
+    let measured = run(Engine::mart(&large.log), Workload::Any(Arc::clone(&past.others))).await;
+    note("loaded, large log", &mut rounds.loaded_large, measured);
+    let measured = run(past.engine.clone(), Workload::Any(Arc::clone(&past.remembered))).await;
+    note("in memory, large log", &mut rounds.spread_large, measured);
+    let workload = Workload::Any(Arc::clone(&past.remembered));
+    let measured = stock.run(large, STOCK_POOL, workload, in_flight, options).await?;
+    note("spread, large table of stock", &mut rounds.spread_stock, measured);
     if let Some(rate) = pgbench::reads(&large.url, options.events, options.measured).await? {
         eprintln!("  {:<34} {:>15} {rate:>9.0}/s", "pgbench reads aggregates", "");
         rounds.reads.push(rate);
     }
     let of_small: Arc<[String]> = fresh.iter().take(IN_USE).cloned().collect();
-    let of_large: Arc<[String]> = ids.iter().step_by(ids.len().div_ceil(IN_USE)).cloned().collect();
+    let each = past.others.len().div_ceil(IN_USE);
+    let of_large: Arc<[String]> = past.others.iter().step_by(each).cloned().collect();
     let measured = run(cell::in_memory(&small.log, &of_small, options).await, Workload::Any(of_small)).await;
     note("in use, small log", &mut rounds.in_use_small, measured);
     let engine = cell::in_memory(&large.log, &of_large, options).await;
     let measured = run(engine, Workload::Any(Arc::clone(&of_large))).await;
     note("in use, large log", &mut rounds.in_use_large, measured);
-    let measured = run(Engine::stock(pool.clone()), Workload::Any(of_large)).await;
+    let measured = stock.run(large, STOCK_POOL, Workload::Any(of_large), in_flight, options).await?;
     note("in use, large table of stock", &mut rounds.in_use_stock, measured);
-    pool.close().await;
     Ok(())
 }
 
@@ -150,16 +177,21 @@ fn rows(in_flight: usize, events: usize, rounds: &Rounds) -> Vec<Row> {
     )
     .beside("empty log", &rounds.new_small)
     .at_least_times(0.85);
-    let name = format!("existing, spread, at {size}, {in_flight} in flight");
-    let spread = Row::new(&name, "commands/s", &rounds.updates_large)
-        .beside("small log", &rounds.updates_small)
+    let name = format!("existing, spread, in memory, at {size}, {in_flight} in flight");
+    let spread = Row::new(&name, "commands/s", &rounds.spread_large)
+        .beside("small log", &rounds.in_use_small)
         .at_least_times(0.5);
-    let stock = Row::new(&name, "commands/s", &rounds.updates_large)
-        .beside("stock at that size", &rounds.updates_stock)
+    let spread_stock = Row::new(&name, "commands/s", &rounds.spread_large)
+        .beside("stock at that size", &rounds.spread_stock)
         .at_least_times(8.0);
+    let name = format!("existing, spread, each loaded, at {size}, {in_flight} in flight");
+    let loaded =
+        Row::new(&name, "commands/s", &rounds.loaded_large).beside("small log", &rounds.loaded_small);
+    let loaded_stock = Row::new(&name, "commands/s", &rounds.loaded_large)
+        .beside("stock at that size", &rounds.spread_stock);
     let reads = (!rounds.reads.is_empty()).then(|| {
         let name = format!("read by pgbench, nothing done, at {size}, beside {in_flight} in flight");
-        Row::new(&name, "aggregates/s", &rounds.reads).beside("stock's commands", &rounds.updates_stock)
+        Row::new(&name, "aggregates/s", &rounds.reads).beside("stock's commands", &rounds.spread_stock)
     });
     let name = format!("existing, {IN_USE} in use and in memory, at {size}, {in_flight} in flight");
     let in_use = Row::new(&name, "commands/s", &rounds.in_use_large)
@@ -168,5 +200,6 @@ fn rows(in_flight: usize, events: usize, rounds: &Rounds) -> Vec<Row> {
     let in_use_stock = Row::new(&name, "commands/s", &rounds.in_use_large)
         .beside("stock at that size", &rounds.in_use_stock)
         .at_least_times(8.0);
-    [new, spread, stock].into_iter().chain(reads).chain([in_use, in_use_stock]).collect()
+    let spread = [new, spread, spread_stock, loaded, loaded_stock];
+    spread.into_iter().chain(reads).chain([in_use, in_use_stock]).collect()
 }
