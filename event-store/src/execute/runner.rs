@@ -191,7 +191,7 @@ where
                 certain = false;
                 Loaded::unborn(life)
             }
-            None => match inner.loader.load(id, None).await {
+            None => match Box::pin(inner.loader.load(id, None)).await {
                 Ok(state) => state,
                 Err(error) => {
                     return Self { left: None, again: round, conflict: false, failure: Some(error) };
@@ -429,7 +429,8 @@ pub(super) async fn serialise<A: Aggregate>(
             None => serde_json::to_string(event).map_err(encode)?,
             Some(person) => {
                 let mut value = serde_json::to_value(event).map_err(encode)?;
-                log.personal().seal(person, &mut value, fields).await?;
+                // Boxed, as few events need it and each command under way would have room for it.
+                Box::pin(log.personal().seal(person, &mut value, fields)).await?;
                 value.to_string()
             }
         };
