@@ -185,10 +185,12 @@ fn rows(in_flight: usize, events: usize, rounds: &Rounds) -> Vec<Row> {
         .beside("stock at that size", &rounds.spread_stock)
         .at_least_times(8.0);
     let name = format!("existing, spread, each loaded, at {size}, {in_flight} in flight");
-    let loaded =
-        Row::new(&name, "commands/s", &rounds.loaded_large).beside("small log", &rounds.loaded_small);
+    let loaded = Row::new(&name, "commands/s", &rounds.loaded_large)
+        .beside("small log", &rounds.loaded_small)
+        .at_least_times(0.5);
     let loaded_stock = Row::new(&name, "commands/s", &rounds.loaded_large)
-        .beside("stock at that size", &rounds.spread_stock);
+        .beside("stock at that size", &rounds.spread_stock)
+        .at_least_times(8.0);
     let reads = (!rounds.reads.is_empty()).then(|| {
         let name = format!("read by pgbench, nothing done, at {size}, beside {in_flight} in flight");
         Row::new(&name, "aggregates/s", &rounds.reads).beside("stock's commands", &rounds.spread_stock)
