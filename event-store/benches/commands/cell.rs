@@ -14,7 +14,7 @@ use crate::engine::{CACHED, Engine};
 use crate::options::Options;
 
 /// How long it may take to load the aggregates that a cell is to find in memory, and how many are loaded side by side.
-const LOADED_WITHIN: Duration = Duration::from_secs(120);
+const LOADED_WITHIN: Duration = Duration::from_secs(600);
 const LOADED_AT_ONCE: usize = 1_024;
 
 /// Where the commands of a cell go.

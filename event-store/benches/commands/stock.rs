@@ -2,7 +2,6 @@
 //! keeps half of the cores and leaves the others to the server, which works at the same time; stock waits for the server
 //! with each command, and is slower with less than all of them.
 
-use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -20,14 +19,16 @@ pub(crate) struct Stock {
 
 /// The runtime of the engine's commands.
 pub(crate) fn runtime_for_engine() -> Result<Runtime, Failure> {
-    let threads = (available_parallelism()?.get() / 2).max(1);
-    Ok(Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
+    runtime(available_parallelism()?.get() / 2)
 }
 
 /// The runtime of stock's commands.
 pub(crate) fn runtime_for_stock() -> Result<Runtime, Failure> {
-    let threads = available_parallelism().map_or(1, NonZeroUsize::get);
-    Ok(Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
+    runtime(available_parallelism()?.get())
+}
+
+fn runtime(threads: usize) -> Result<Runtime, Failure> {
+    Ok(Builder::new_multi_thread().worker_threads(threads.max(1)).enable_all().build()?)
 }
 
 impl Stock {

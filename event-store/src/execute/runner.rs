@@ -191,6 +191,7 @@ where
                 certain = false;
                 Loaded::unborn(life)
             }
+            // Boxed, as most commands find the state in memory.
             None => match Box::pin(inner.loader.load(id, None)).await {
                 Ok(state) => state,
                 Err(error) => {
