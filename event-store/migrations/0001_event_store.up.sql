@@ -1,6 +1,6 @@
 -- The log of one service and what the engine keeps beside it. Positions are dense and in commit
--- order: every writer holds the log's advisory lock from before it reads the head until its commit
--- is flushed and visible, so a reader that has seen position n has seen everything below n.
+-- order: nobody commits who has not seen the event before its own first one, and one commit at a time is
+-- flushed and made visible, so a reader that has seen position n has seen everything below n.
 create schema event_store;
 
 create table event_store.events (
@@ -148,9 +148,27 @@ create table event_store.read_model_builds (
 );
 create unique index read_models_live on event_store.read_models (name) where status = 'live';
 
--- One number names this log among the advisory locks of its database.
+-- Two numbers name this log among the advisory locks of its database. A writer holds the first while it inserts,
+-- and takes the second before it gives the first back, until its commit is flushed and visible: so the next one
+-- inserts while this one flushes, and they commit in the order of their positions.
+create function event_store.insert_lock() returns bigint
+    language sql immutable parallel safe as 'select 7308332045843000';
 create function event_store.log_lock() returns bigint
     language sql immutable parallel safe as 'select 7308332045843001';
+
+-- Waits until whatever is being written is committed, or is not, and keeps all writers out until the transaction
+-- ends. What is there can be read by the next statement.
+create function event_store.keep_writers_out() returns void
+    language sql as
+$$
+select pg_advisory_xact_lock(event_store.insert_lock());
+select pg_advisory_xact_lock(event_store.log_lock());
+$$;
+
+-- The last position that was given to an event whose commit may be on its way. It is a hint: nobody commits without
+-- having seen the event before its own, and what is committed behind it counts. A sequence, because others can
+-- read its value before the commit; and none is drawn from it, so no position is lost by a rollback.
+create sequence event_store.head as bigint minvalue 0 start 0;
 
 -- The partition of an aggregate, on the topic and in every checkpoint, fixed for ever: the first
 -- 28 bits of the MD5 of its id, modulo 12.
@@ -163,7 +181,7 @@ create function event_store.place_foreign_event() returns trigger
     language plpgsql as
 $$
 begin
-    perform pg_advisory_xact_lock(event_store.log_lock());
+    perform event_store.keep_writers_out();
     select coalesce(max(position), 0) + 1 into new.position from event_store.events;
     if new.sequence > 1 and not exists (
         select from event_store.events e

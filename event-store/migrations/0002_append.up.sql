@@ -4,8 +4,8 @@
 -- expecting the version its predecessor leaves; c_last counts the events up to its end), one per event
 -- (e_command is the ordinal of its command, from 1), one per claim. A command without events asks only
 -- that its version still holds; a refused one leaves a row only when its answer comes with it.
--- Out: on success of all, one row with ordinal 0 and the head before the batch; otherwise one row
--- per command. Outcomes: 0 appended, 1 duplicate (with what the first one left), 2 conflict,
+-- Out: on success of all, one row with ordinal 0, the head before the batch, when its rows were inserted and when the
+-- batch before it was committed; otherwise one row per command. Outcomes: 0 appended, 1 duplicate (with what the first one left), 2 conflict,
 -- 3 claim taken (with its scope).
 --
 -- The caller rests on an event it has seen at a position, if on any: when the log does not hold this very event,
@@ -17,7 +17,12 @@
 -- Payloads come as json, not as text to be cast: so they are parsed with the arguments, before the lock.
 --
 -- It is a function of several statements because a single statement's snapshot would be older than
--- the lock, and its max(position) stale.
+-- the lock, and what it sees of the log stale.
+--
+-- Inserting is under one lock, committing under another that is taken before the first is given back. While a batch
+-- is flushed the next one inserts, behind a head that is not yet visible. So what the caller writes is committed
+-- after what stands before it, or written anew behind what does. Who comes alone, as nothing else of his is on its
+-- way, takes both locks at once, which is simpler. It must be called in autocommit: until the commit nobody else can.
 create function event_store.append(
     c_type text[], c_aggregate text[], c_expected bigint[], c_events integer[], c_last integer[],
     c_command uuid[], c_principal text[], c_fingerprint bytea[], c_refused boolean[],
@@ -25,9 +30,9 @@ create function event_store.append(
     e_command integer[], e_sequence bigint[], e_type text[], e_version text[], e_payload json[],
     e_metadata json[], e_partition smallint[],
     k_command integer[], k_scope text[], k_key bytea[], k_take boolean[],
-    seen_position bigint, seen_at timestamptz
+    seen_position bigint, seen_at timestamptz, alone boolean
 ) returns table (
-    ordinal integer, outcome smallint, head bigint, recorded timestamptz,
+    ordinal integer, outcome smallint, head bigint, recorded timestamptz, inserted timestamptz, turn timestamptz,
     first_type text, first_aggregate text, first_sequence bigint, first_position bigint,
     first_refused boolean, first_fingerprint bytea, first_answer text, claim_scope text
 )
@@ -42,50 +47,68 @@ as
 $$
 #variable_conflict use_column
 declare
-    v_head bigint;
-    v_now  timestamptz;
+    v_head  bigint;
+    v_now   timestamptz;
+    v_done  timestamptz;
+    v_held  boolean := false;
+    -- What asks whether a version still holds, or whether a command is known, must see the batch before it.
+    v_alone boolean := alone or 0 = any(c_events) or true = any(c_refused);
     v_stale boolean := false;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'append needs read committed isolation';
     end if;
-    perform pg_advisory_xact_lock(event_store.log_lock());
-    if seen_position is not null then
-        perform from event_store.events e where e.position = seen_position and e.recorded_at = seen_at;
-        if not found then
-            return;
-        end if;
-    end if;
-    select coalesce(max(e.position), 0) into v_head from event_store.events e;
-    v_now := clock_timestamp();
-
-    if 0 = any(c_events) then
-        select exists (
-            select
-            from (select c.*, coalesce(sum(c.events) over (partition by c.type, c.aggregate order by c.ordinal
-                      rows between unbounded preceding and 1 preceding), 0) as before
-                  from unnest(c_type, c_aggregate, c_expected, c_events)
-                      with ordinality as c(type, aggregate, expected, events, ordinal)) c
-            left join lateral (
-                select e.sequence from event_store.events e
-                where e.aggregate_type = c.type and e.aggregate_id = c.aggregate
-                order by e.sequence desc limit 1
-            ) v on true
-            where c.events = 0 and c.expected <> coalesce(v.sequence, 0) + c.before
-        ) into v_stale;
-    end if;
-
-    if not v_stale and true = any(c_refused) then
-        -- A refusal without an answer leaves no row; but it may be a copy of a command that was accepted.
-        select exists (
-            select from unnest(c_command, c_refused) as c(command, refused)
-            join event_store.commands known on known.command_id = c.command
-            where c.refused
-        ) into v_stale;
-    end if;
-
-    if not v_stale then
+    loop
         begin
+            if v_alone then
+                perform pg_advisory_xact_lock(event_store.insert_lock()), pg_advisory_xact_lock(event_store.log_lock());
+            elsif not v_held then
+                -- The session's, to be given back before the commit; every way out of here does that.
+                select true into v_held from pg_advisory_lock(event_store.insert_lock());
+            end if;
+            select coalesce(max(e.position), 0) into v_head from event_store.events e;
+            if not v_alone then
+                -- What is given out, but not committed, is in no table.
+                select greatest(v_head, h.last_value) into v_head from event_store.head h;
+            end if;
+            if seen_position is not null then
+                perform from event_store.events e where e.position = seen_position and e.recorded_at = seen_at;
+                if not found then
+                    if v_held then
+                        perform pg_advisory_unlock(event_store.insert_lock());
+                    end if;
+                    return;
+                end if;
+            end if;
+            v_now := clock_timestamp();
+
+            if 0 = any(c_events) then
+                select exists (
+                    select
+                    from (select c.*, coalesce(sum(c.events) over (partition by c.type, c.aggregate order by c.ordinal
+                              rows between unbounded preceding and 1 preceding), 0) as before
+                          from unnest(c_type, c_aggregate, c_expected, c_events)
+                              with ordinality as c(type, aggregate, expected, events, ordinal)) c
+                    left join lateral (
+                        select e.sequence from event_store.events e
+                        where e.aggregate_type = c.type and e.aggregate_id = c.aggregate
+                        order by e.sequence desc limit 1
+                    ) v on true
+                    where c.events = 0 and c.expected <> coalesce(v.sequence, 0) + c.before
+                ) into v_stale;
+                exit when v_stale;
+            end if;
+
+            if true = any(c_refused) then
+                -- A refusal without an answer leaves no row; but it may be a copy of a command that was accepted.
+                select exists (
+                    select from unnest(c_command, c_refused) as c(command, refused)
+                    join event_store.commands known on known.command_id = c.command
+                    where c.refused
+                ) into v_stale;
+                exit when v_stale;
+            end if;
+
             -- Arrays that are unnested in the select list are read in step; in the from list each would be
             -- copied to a table of its own first.
             insert into event_store.events
@@ -114,22 +137,64 @@ begin
                              unnest(c_answer) as answer, unnest(c_derived) as derived) c
                 where c.command is not null and not (c.refused and c.answer is null);
             end if;
-            return query select 0, 0::smallint, v_head, v_now, null::text, null::text, null::bigint, null::bigint,
+
+            v_done := clock_timestamp();
+            if not v_alone then
+                -- Once the batch before is committed, what it wrote is seen. Otherwise it came to nothing, and what
+                -- is here would stand behind a hole.
+                perform pg_advisory_xact_lock(event_store.log_lock());
+                if v_head > 0 then
+                    perform from event_store.events e where e.position = v_head;
+                    if not found then
+                        raise sqlstate 'MT003';
+                    end if;
+                end if;
+            end if;
+            if v_held then
+                perform setval('event_store.head', v_head + cardinality(e_command));
+                perform pg_advisory_unlock(event_store.insert_lock());
+            end if;
+            return query select 0, 0::smallint, v_head, v_now, v_done, clock_timestamp(), null::text, null::text, null::bigint, null::bigint,
                 null::boolean, null::bytea, null::text, null::text;
             return;
-        exception when unique_violation then
-            null; -- classified below, still under the lock
+        exception
+            when unique_violation then
+                exit; -- classified below, still under the lock
+            when sqlstate 'MT003' then
+                v_alone := true; -- once more, from where the log really ends
+            when query_canceled or others then
+                if v_held then
+                    perform pg_advisory_unlock(event_store.insert_lock());
+                end if;
+                raise;
         end;
-    end if;
+    end loop;
 
-    return query select * from event_store.append_classified(
-        v_head, v_now, c_type, c_aggregate, c_expected, c_events, c_command, c_principal, c_fingerprint,
-        c_refused, c_answer, c_derived, e_command, e_sequence, e_type, e_version, e_payload, e_metadata,
-        e_partition, k_command, k_scope, k_key, k_take);
+    begin
+        perform pg_advisory_xact_lock(event_store.insert_lock()), pg_advisory_xact_lock(event_store.log_lock());
+        select coalesce(max(e.position), 0) into v_head from event_store.events e;
+        v_now := clock_timestamp();
+        return query select c.ordinal, c.outcome, c.head, c.recorded, null::timestamptz, null::timestamptz, c.first_type,
+            c.first_aggregate, c.first_sequence, c.first_position, c.first_refused, c.first_fingerprint,
+            c.first_answer, c.claim_scope
+        from event_store.append_classified(
+            v_head, v_now, c_type, c_aggregate, c_expected, c_events, c_command, c_principal, c_fingerprint,
+            c_refused, c_answer, c_derived, e_command, e_sequence, e_type, e_version, e_payload, e_metadata,
+            e_partition, k_command, k_scope, k_key, k_take) c;
+        if v_held then
+            perform pg_advisory_unlock(event_store.insert_lock());
+        end if;
+    exception
+        when query_canceled or others then
+            if v_held then
+                perform pg_advisory_unlock(event_store.insert_lock());
+            end if;
+            raise;
+    end;
 end
 $$;
 
--- The slow path of append, under its lock: tells the commands apart and inserts the good ones.
+-- The slow path of append, under its locks: tells the commands apart and inserts the good ones.
 create function event_store.append_classified(
     v_head bigint, v_now timestamptz,
     c_type text[], c_aggregate text[], c_expected bigint[], c_events integer[],

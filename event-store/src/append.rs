@@ -1,6 +1,6 @@
 //! One round trip, one commit, for many commands: the call of the SQL function `event_store.append`.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
@@ -120,8 +120,31 @@ impl Outcome {
     }
 }
 
+/// What became of a batch.
+pub(crate) struct Written {
+    /// One for each command.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// How long it took, when all went well.
+    pub(crate) pace: Option<Pace>,
+}
+
+impl From<Vec<Outcome>> for Written {
+    fn from(outcomes: Vec<Outcome>) -> Self {
+        Self { outcomes, pace: None }
+    }
+}
+
+/// How long the parts of an append took, by the server's clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Inserting the rows, while nobody else did.
+    pub(crate) inserting: TimeDelta,
+    /// Then waiting until the batch before was committed.
+    pub(crate) waiting: TimeDelta,
+}
+
 const APPEND: &str = "select * from event_store.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-                      $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)";
+                      $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)";
 
 /// What is bound as PostgreSQL's `json`.
 enum Json<'a> {
@@ -154,7 +177,8 @@ impl Encode<'_, Postgres> for Json<'_> {
 }
 
 /// Appends a batch, unless the log no longer holds what was `seen` of it: then nothing is written and there are
-/// no outcomes. Commands of one aggregate must come in the order of their decision.
+/// no outcomes. Commands of one aggregate must come in the order of their decision. It comes `alone` when no other batch
+/// is to be inserted while this one is flushed.
 ///
 /// # Errors
 /// When the database is gone: then it is unknown whether the batch was committed.
@@ -162,7 +186,8 @@ pub(crate) async fn append(
     connection: &mut PgConnection,
     batch: &[Append],
     seen: Option<Seen>,
-) -> Result<Option<Vec<Outcome>>> {
+    alone: bool,
+) -> Result<Option<Written>> {
     let commands = batch.len();
     let events = batch.iter().map(|command| command.events.len()).sum();
     let mut types = Vec::with_capacity(commands);
@@ -241,12 +266,20 @@ pub(crate) async fn append(
         .bind(takes)
         .bind(seen.map(|(position, _)| position))
         .bind(seen.map(|(_, recorded_at)| recorded_at))
+        .bind(alone)
         .fetch_all(&mut *connection)
         .await?;
 
     let Some(first) = rows.first() else { return Ok(None) };
     let head: i64 = first.try_get("head")?;
     let recorded_at: DateTime<Utc> = first.try_get("recorded")?;
+    let pace = match (first.try_get::<Option<DateTime<Utc>>, _>("inserted")?, first.try_get("turn")?) {
+        (Some(inserted), Some(turn)) => {
+            let waiting = <DateTime<Utc>>::signed_duration_since(turn, inserted);
+            Some(Pace { inserting: inserted - recorded_at, waiting })
+        }
+        _ => None,
+    };
     let all_good = first.try_get::<i32, _>("ordinal")? == 0;
 
     let mut position = head;
@@ -267,7 +300,7 @@ pub(crate) async fn append(
             _ => Outcome::Conflict,
         });
     }
-    Ok(Some(outcomes))
+    Ok(Some(Written { outcomes, pace }))
 }
 
 fn first_copy(row: &sqlx::postgres::PgRow) -> Result<FirstCopy> {

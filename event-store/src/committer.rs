@@ -1,5 +1,5 @@
-//! Group commit: whatever is queued when a connection is free leaves in one batch, one round trip and
-//! one commit. There is no timer: the batch adapts to the time a commit takes.
+//! Group commit: what is queued when a connection is free leaves in one batch, one round trip and one commit. There
+//! is no timer: the batch adapts to the time a commit takes. While one batch is flushed the next is inserted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,23 +8,21 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::announcer::Announcer;
-use crate::append::{Append, Outcome, append};
+use crate::append::{Append, Outcome, Written, append};
 use crate::event::partition_of;
 use crate::memory::{Memory, Seen};
 use crate::signal::Signal;
 use crate::tail::Tail;
 use crate::{Error, Recorded, Result, crash_point};
+use queue::{Group, Queue};
+use under_way::{Done, UnderWay};
 
-/// How many commands leave in one batch at most.
-const BATCH_COMMANDS: usize = 2_048;
-/// How many bytes of events leave in one batch at most.
-const BATCH_BYTES: usize = 4 << 20;
-/// From how many commands on a batch may leave on a second connection while the first one commits.
-const BIG_BATCH_COMMANDS: usize = 128;
+mod queue;
+mod under_way;
+
 /// How many groups wait at most before writers are held back.
 const QUEUE_GROUPS: usize = 16_384;
 /// How long a connection may take to open.
@@ -34,20 +32,6 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the fate of a batch is asked for after its connection was cut, and how long between.
 const FATE_ATTEMPTS: u32 = 5;
 const FATE_PAUSE: Duration = Duration::from_millis(200);
-
-/// Commands of one aggregate, in the order of their decision.
-struct Group {
-    commands: Vec<Append>,
-    /// The life of the log in which it was decided.
-    life: u64,
-    reply: oneshot::Sender<Result<Vec<Outcome>>>,
-}
-
-impl Group {
-    fn aggregate_id(&self) -> Option<&str> {
-        self.commands.first().map(|command| command.aggregate_id.as_str())
-    }
-}
 
 /// The queue in front of a log.
 #[derive(Clone)]
@@ -98,55 +82,49 @@ struct Coordinator {
 
 impl Coordinator {
     async fn run(mut self) {
-        let mut in_flight: JoinSet<Option<PgConnection>> = JoinSet::new();
-        while let Some(first) = self.groups.recv().await {
-            let mut batch = vec![first];
-            self.gather(&mut batch).await;
+        let mut queue = Queue::default();
+        let mut under_way = UnderWay::default();
+        while queue.commands() > 0 || self.waits_for_first(&mut queue).await {
+            self.gather(&mut queue, &under_way).await;
             loop {
-                while let Some(done) = in_flight.try_join_next() {
-                    self.idle.extend(done.ok().flatten());
+                while let Some(connection) = under_way.ended() {
+                    self.idle.extend(connection);
                 }
-                let allowed = if commands_of(&batch) >= BIG_BATCH_COMMANDS { 2 } else { 1 };
-                if in_flight.len() < allowed {
+                if under_way.has_room_for(queue.commands()) {
                     break;
                 }
-                if let Some(done) = in_flight.join_next().await {
-                    self.idle.extend(done.ok().flatten());
-                }
-                self.gather(&mut batch).await;
+                self.idle.extend(under_way.next_ended().await);
+                self.gather(&mut queue, &under_way).await;
             }
-            let connection = self.idle.pop();
-            in_flight.spawn(commit(self.options.clone(), connection, batch, Arc::clone(&self.told)));
+            let alone = under_way.is_alone(queue.commands());
+            let batch = queue.take(under_way.share_of(queue.commands()));
+            let (options, connection, told) = (self.options.clone(), self.idle.pop(), Arc::clone(&self.told));
+            under_way.begin(batch.commands, commit(options, connection, batch.groups, alone, told));
         }
     }
 
+    async fn waits_for_first(&mut self, queue: &mut Queue) -> bool {
+        let first = self.groups.recv().await;
+        first.map(|first| queue.push(first)).is_some()
+    }
+
     /// Lets the writers that the last commit has just answered queue again, so that batches form, for as long as any
-    /// does. A big batch goes without waiting for more: it can be on its way while the one before it commits.
-    async fn gather(&mut self, batch: &mut Vec<Group>) {
+    /// does. The share of one batch goes without waiting for more: it can be on its way while the one before it
+    /// commits.
+    async fn gather(&mut self, queue: &mut Queue, under_way: &UnderWay) {
         loop {
-            let before = batch.len();
+            let before = queue.commands();
             tokio::task::yield_now().await;
-            self.fill(batch);
-            if batch.len() == before || commands_of(batch) >= BIG_BATCH_COMMANDS {
+            while queue.has_room() {
+                let Ok(group) = self.groups.try_recv() else { break };
+                queue.push(group);
+            }
+            let commands = queue.commands();
+            if commands == before || under_way.is_enough(commands) {
                 return;
             }
         }
     }
-
-    fn fill(&mut self, batch: &mut Vec<Group>) {
-        let mut commands = commands_of(batch);
-        let mut bytes: usize = batch.iter().flat_map(|group| &group.commands).map(Append::bytes).sum();
-        while commands < BATCH_COMMANDS && bytes < BATCH_BYTES {
-            let Ok(group) = self.groups.try_recv() else { return };
-            commands += group.commands.len();
-            bytes += group.commands.iter().map(Append::bytes).sum::<usize>();
-            batch.push(group);
-        }
-    }
-}
-
-fn commands_of(batch: &[Group]) -> usize {
-    batch.iter().map(|group| group.commands.len()).sum()
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
@@ -156,13 +134,14 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
     }
 }
 
-/// Commits one batch and answers its groups. Gives the connection back when it is still good.
+/// Commits one batch and answers its groups.
 async fn commit(
     options: PgConnectOptions,
     connection: Option<PgConnection>,
     batch: Vec<Group>,
+    alone: bool,
     told: Arc<Told>,
-) -> Option<PgConnection> {
+) -> Done {
     let memory = &told.memory;
     let reused = connection.is_some();
     let (life, seen) = (memory.life(), memory.furthest());
@@ -172,7 +151,7 @@ async fn commit(
         let _ = group.reply.send(Ok(vec![Outcome::Conflict; group.commands.len()]));
     }
     if batch.is_empty() {
-        return connection;
+        return Done { connection, pace: None };
     }
     // In the order of the index they go into, whose pages are touched one after the other then. Between aggregates no
     // order is promised; groups of one aggregate keep theirs.
@@ -186,11 +165,12 @@ async fn commit(
     }
     metrics::histogram!("mart_append_batch_commands").record(commands.len() as f64);
 
-    let (outcomes, connection) =
-        commit_commands(&options, connection, reused, &commands, told.signal.source(), seen).await;
-    match outcomes {
-        Ok(outcomes) => {
-            let outcomes = outcomes.unwrap_or_else(|| {
+    let (written, connection) =
+        commit_commands(&options, connection, reused, &commands, told.signal.source(), seen, alone).await;
+    let mut pace = None;
+    match written {
+        Ok(written) => {
+            let written = written.unwrap_or_else(|| {
                 tracing::error!(
                     source = told.signal.source(),
                     position = seen.map(|(position, _)| position),
@@ -199,8 +179,10 @@ async fn commit(
                 );
                 memory.forget(life);
                 told.signal.was_taken_back();
-                vec![Outcome::Conflict; commands.len()]
+                vec![Outcome::Conflict; commands.len()].into()
             });
+            pace = written.pace;
+            let outcomes = written.outcomes;
             let last = outcomes.iter().filter_map(Outcome::last).max();
             if let Some(last) = last {
                 memory.saw(life, last);
@@ -231,7 +213,7 @@ async fn commit(
             }
         }
     }
-    connection
+    Done { connection, pace }
 }
 
 /// The events of a batch as the log has them now.
@@ -266,7 +248,8 @@ async fn commit_commands(
     commands: &[Append],
     source: &str,
     seen: Option<Seen>,
-) -> (Result<Option<Vec<Outcome>>>, Option<PgConnection>) {
+    alone: bool,
+) -> (Result<Option<Written>>, Option<PgConnection>) {
     let mut connection = match connection {
         Some(connection) => connection,
         None => match connect(options).await {
@@ -276,7 +259,9 @@ async fn commit_commands(
     };
     // A server that hangs without closing the connection must not hold all writers for ever.
     let appended =
-        match tokio::time::timeout(APPEND_TIMEOUT, attempt(&mut connection, commands, source, seen)).await {
+        match tokio::time::timeout(APPEND_TIMEOUT, attempt(&mut connection, commands, source, seen, alone))
+            .await
+        {
             Ok(appended) => appended,
             Err(_) => Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
         };
@@ -286,7 +271,7 @@ async fn commit_commands(
             tracing::warn!(%error, reused, "the connection broke during a commit; asking for its fate");
             drop(connection);
             match fate(options, commands).await {
-                Ok((outcomes, connection)) => (Ok(Some(outcomes)), Some(connection)),
+                Ok((outcomes, connection)) => (Ok(Some(outcomes.into())), Some(connection)),
                 Err(error) => (Err(error), None),
             }
         }
@@ -304,14 +289,15 @@ async fn attempt(
     commands: &[Append],
     source: &str,
     seen: Option<Seen>,
-) -> Result<Option<Vec<Outcome>>> {
+    alone: bool,
+) -> Result<Option<Written>> {
     crash_point!("append-before-commit", source, Err(Error::Unavailable(sqlx::Error::PoolClosed)));
-    let appended = append(connection, commands, seen).await;
+    let appended = append(connection, commands, seen, alone).await;
     crash_point!("append-after-commit", source, Err(Error::Unavailable(sqlx::Error::PoolClosed)));
     appended
 }
 
-/// Finds out what became of a batch whose connection was cut: it waits for the log's lock, so that a
+/// Finds out what became of a batch whose connection was cut: it keeps all writers out, so that a
 /// backend that still works on it has ended, and looks for the events by their ids.
 async fn fate(options: &PgConnectOptions, commands: &[Append]) -> Result<(Vec<Outcome>, PgConnection)> {
     let mut last = Error::ShuttingDown;
@@ -336,7 +322,7 @@ const LOOK_FOR: &str = r"
 
 async fn look_for(connection: &mut PgConnection, commands: &[Append]) -> Result<Vec<Outcome>> {
     let mut transaction = connection.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock(event_store.log_lock())").execute(&mut *transaction).await?;
+    sqlx::query("select event_store.keep_writers_out()").execute(&mut *transaction).await?;
     let types: Vec<&str> = commands.iter().map(|command| command.aggregate_type).collect();
     let aggregates: Vec<&str> = commands.iter().map(|command| command.aggregate_id.as_str()).collect();
     let last: Vec<i64> =

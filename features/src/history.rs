@@ -110,7 +110,7 @@ pub async fn write_past(databases: &Databases, items: i64) {
 pub async fn open_items(inventory: &mut PgConnection, items: i64) {
     let mut transaction = inventory.begin().await.expect("a transaction begins");
     // A statement of its own: what a statement sees is older than the lock that it takes itself.
-    transaction.execute("select pg_advisory_xact_lock(event_store.log_lock())").await.expect("locked");
+    transaction.execute("select event_store.keep_writers_out()").await.expect("locked");
     sqlx::query(OPENED).bind(items).execute(&mut *transaction).await.expect("the events can be written");
     transaction.execute(NOTIFIED).await.expect("notified");
     transaction.commit().await.expect("it commits");

@@ -43,7 +43,7 @@ pub(crate) async fn run(
              batch bigint := {SEQUENCES_FROM};
          begin
              while clock_timestamp() < ends loop
-                 perform pg_advisory_xact_lock(event_store.log_lock());
+                 perform event_store.keep_writers_out();
                  select coalesce(max(position), 0) into head from event_store.events;
                  batch := batch + 1;
                  insert into event_store.events

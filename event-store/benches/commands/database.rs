@@ -65,7 +65,7 @@ impl RoundDatabase {
         let mut connection = PgConnection::connect(&self.url).await?;
         // Under the log's lock: what the cell before gave up waiting for may be on its way still.
         let mut transaction = connection.begin().await?;
-        transaction.execute("select pg_advisory_xact_lock(event_store.log_lock())").await?;
+        transaction.execute("select event_store.keep_writers_out()").await?;
         for statement in [FILL_STOCK, FILL_MART] {
             sqlx::query(statement).bind(&ids).bind(&payload).bind(events).execute(&mut *transaction).await?;
         }

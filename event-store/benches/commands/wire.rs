@@ -24,7 +24,7 @@ use crate::options::Options;
 use crate::parcel::ParcelScanned;
 
 /// From how many in flight on there are two connections, each with half of them: what the engine does.
-const TWO_CONNECTIONS_FROM: usize = 256;
+const TWO_CONNECTIONS_FROM: usize = 32;
 /// Beyond all that the aggregates have, so that other cells can go on with them; and how far connections are apart.
 const SEQUENCES_FROM: i64 = 2_000_000;
 const SEQUENCES_EACH: usize = 1_000_000;
@@ -32,7 +32,7 @@ const SEQUENCES_EACH: usize = 1_000_000;
 const BATCHES: usize = 64;
 
 const APPEND: &str = "select * from event_store.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-                      $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)";
+                      $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)";
 
 /// Text that the server reads as `json`.
 #[derive(Clone)]
@@ -90,7 +90,7 @@ pub(crate) async fn run(
     let until = from + options.measured;
     let mut senders = JoinSet::new();
     for (connection, batches, first) in prepared {
-        senders.spawn(send(connection, batches, first, from, until));
+        senders.spawn(send(connection, batches, first, connections == 1, from, until));
     }
     let mut latencies_us = Vec::new();
     for sent in senders.join_all().await {
@@ -104,6 +104,7 @@ async fn send(
     mut connection: PgConnection,
     batches: Vec<Batch>,
     first: i64,
+    alone: bool,
     from: Instant,
     until: Instant,
 ) -> Result<Vec<u32>, Failure> {
@@ -139,6 +140,7 @@ async fn send(
             .bind(Vec::<bool>::new())
             .bind(None::<i64>)
             .bind(None::<DateTime<Utc>>)
+            .bind(alone)
             .fetch_all(&mut connection)
             .await?;
         let finished = Instant::now();

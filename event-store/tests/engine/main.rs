@@ -19,3 +19,4 @@ mod preparing_ahead;
 mod purging;
 mod racing;
 mod timing;
+mod turns;
