@@ -154,8 +154,8 @@ begin
                 perform setval('event_store.head', v_head + cardinality(e_command));
                 perform pg_advisory_unlock(event_store.insert_lock());
             end if;
-            return query select 0, 0::smallint, v_head, v_now, v_done, clock_timestamp(), null::text, null::text, null::bigint, null::bigint,
-                null::boolean, null::bytea, null::text, null::text;
+            return query select 0, 0::smallint, v_head, v_now, v_done, clock_timestamp(), null::text, null::text,
+                null::bigint, null::bigint, null::boolean, null::bytea, null::text, null::text;
             return;
         exception
             when unique_violation then
