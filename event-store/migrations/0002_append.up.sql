@@ -5,8 +5,8 @@
 -- (e_command is the ordinal of its command, from 1), one per claim. A command without events asks only
 -- that its version still holds; a refused one leaves a row only when its answer comes with it.
 -- Out: on success of all, one row with ordinal 0, the head before the batch, when its rows were inserted and when the
--- batch before it was committed; otherwise one row per command. Outcomes: 0 appended, 1 duplicate (with what the first one left), 2 conflict,
--- 3 claim taken (with its scope).
+-- batch before it was committed; otherwise one row per command. Outcomes: 0 appended, 1 duplicate
+-- (with what the first one left), 2 conflict, 3 claim taken (with its scope).
 --
 -- The caller rests on an event it has seen at a position, if on any: when the log does not hold this very event,
 -- because it was taken back to an earlier state, nothing is written and no row comes back.
@@ -174,8 +174,8 @@ begin
         perform pg_advisory_xact_lock(event_store.insert_lock()), pg_advisory_xact_lock(event_store.log_lock());
         select coalesce(max(e.position), 0) into v_head from event_store.events e;
         v_now := clock_timestamp();
-        return query select c.ordinal, c.outcome, c.head, c.recorded, null::timestamptz, null::timestamptz, c.first_type,
-            c.first_aggregate, c.first_sequence, c.first_position, c.first_refused, c.first_fingerprint,
+        return query select c.ordinal, c.outcome, c.head, c.recorded, null::timestamptz, null::timestamptz,
+            c.first_type, c.first_aggregate, c.first_sequence, c.first_position, c.first_refused, c.first_fingerprint,
             c.first_answer, c.claim_scope
         from event_store.append_classified(
             v_head, v_now, c_type, c_aggregate, c_expected, c_events, c_command, c_principal, c_fingerprint,
