@@ -41,7 +41,7 @@ pub(super) struct UnderWay {
 impl UnderWay {
     /// Whether another batch may leave, when so many commands wait.
     pub(super) fn has_room_for(&self, waiting: usize) -> bool {
-        self.batches.len() < self.parts(waiting)
+        self.batches.is_empty() || (self.batches.len() < self.parts(waiting) && waiting >= self.sizes.least())
     }
 
     /// How many of the commands that wait one batch takes.
@@ -167,6 +167,15 @@ mod tests {
     #[test]
     fn many_writers_are_parted_on_any_disk() {
         assert_eq!(whole_batches(1_024, 100_000), 0);
+    }
+
+    #[tokio::test]
+    async fn few_that_come_while_many_are_under_way_wait_for_more() {
+        let mut under_way = UnderWay::default();
+        assert!(under_way.has_room_for(1));
+        under_way.begin(47, std::future::pending());
+        assert!(!under_way.has_room_for(1));
+        assert!(under_way.has_room_for(24));
     }
 
     #[test]
