@@ -58,13 +58,18 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'append needs read committed isolation';
     end if;
+    if v_alone then
+        -- Not in the block below: what it takes it loses when it fails.
+        perform pg_advisory_xact_lock(event_store.insert_lock()), pg_advisory_xact_lock(event_store.log_lock());
+    end if;
     loop
         begin
-            if v_alone then
-                perform pg_advisory_xact_lock(event_store.insert_lock()), pg_advisory_xact_lock(event_store.log_lock());
-            elsif not v_held then
-                -- The session's, to be given back before the commit; every way out of here does that.
+            if not v_alone then
+                -- The session's, to be given back before the commit. A caller drops its session after any error, as a
+                -- cancel can come where nothing here notices it.
                 select true into v_held from pg_advisory_lock(event_store.insert_lock());
+            elsif v_held then
+                perform pg_advisory_xact_lock(event_store.log_lock());
             end if;
             select coalesce(max(e.position), 0) into v_head from event_store.events e;
             if not v_alone then

@@ -55,6 +55,9 @@ impl Committer {
     /// [`Error::Unavailable`] when the database could not be reached; after a cut connection the fate of
     /// the batch is found out first, and only when that fails too is the error given.
     pub async fn append(&self, life: u64, commands: Vec<Append>) -> Result<Vec<Outcome>> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
         let (reply, answer) = oneshot::channel();
         self.queue.send(Group { commands, life, reply }).await.map_err(|_| Error::ShuttingDown)?;
         answer.await.map_err(|_| Error::ShuttingDown)?
@@ -276,9 +279,9 @@ async fn commit_commands(
             }
         }
         Err(error) => {
-            // The statement failed as a whole and left nothing. The connection may carry on.
-            let usable = connection.ping().await.is_ok();
-            (Err(error), usable.then_some(connection))
+            // The statement failed as a whole and left nothing, unless it was cancelled in a moment when the lock it
+            // inserts under stays with the session: which therefore ends.
+            (Err(error), None)
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::options::Options;
 use crate::parcel::ParcelScanned;
 
 /// From how many in flight on there are two connections, each with half of them: what the engine does.
-const TWO_CONNECTIONS_FROM: usize = 32;
+const TWO_CONNECTIONS_FROM: usize = 48;
 /// Beyond all that the aggregates have, so that other cells can go on with them; and how far connections are apart.
 const SEQUENCES_FROM: i64 = 2_000_000;
 const SEQUENCES_EACH: usize = 1_000_000;

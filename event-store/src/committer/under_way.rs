@@ -11,7 +11,7 @@ use crate::append::Pace;
 /// How many batches may be under way.
 const BATCHES: usize = 2;
 /// A batch of fewer commands is not worth a round trip of its own while another one is under way, as a round trip takes
-/// the server as long as a dozen commands; one of so many always is.
+/// the server as long as a dozen commands; no matter how slow the disk is, it need not have more than so many.
 const LEAST_COMMANDS: usize = 24;
 const ENOUGH_COMMANDS: usize = 128;
 /// A batch that waited for so many times as long as it was inserted was too small.
@@ -51,7 +51,7 @@ impl UnderWay {
 
     /// Whether a batch of what waits need not wait for more.
     pub(super) fn is_enough(&self, waiting: usize) -> bool {
-        waiting >= self.share_of(waiting).min(ENOUGH_COMMANDS)
+        waiting >= ENOUGH_COMMANDS || (!self.batches.is_empty() && waiting >= self.share_of(waiting))
     }
 
     /// Whether no other batch is to be under way with one of what waits.
@@ -173,6 +173,7 @@ mod tests {
     async fn few_that_come_while_many_are_under_way_wait_for_more() {
         let mut under_way = UnderWay::default();
         assert!(under_way.has_room_for(1));
+        assert!(!under_way.is_enough(1), "others may come");
         under_way.begin(47, std::future::pending());
         assert!(!under_way.has_room_for(1));
         assert!(under_way.has_room_for(24));

@@ -16,6 +16,24 @@ const APPENDED: &str = r#"
         array['{"MoneyDeposited": {"amount": 1}}'::json], array['{}'::json], array[event_store.partition_of($1)],
         '{}', '{}', '{}', '{}', null, null, false)"#;
 
+/// The first events of two streams, in a batch that comes alone.
+const TWO_ALONE: &str = r#"
+    select outcome from event_store.append(
+        array['account', 'account'], array[$1, $2], array[0, 0]::bigint[], array[1, 1], array[1, 2],
+        array[null, null]::uuid[], array[null, null]::text[], array[null, null]::bytea[], array[false, false],
+        array[null, null]::text[], array[false, false],
+        array[1, 2], array[1, 1]::bigint[], array['MoneyDeposited', 'MoneyDeposited'], array['1.0', '1.0'],
+        array['{"MoneyDeposited": {"amount": 1}}', '{"MoneyDeposited": {"amount": 1}}']::json[],
+        array['{}', '{}']::json[], array[event_store.partition_of($1), event_store.partition_of($2)],
+        '{}', '{}', '{}', '{}', null, null, true)"#;
+
+/// How many wait to be let in.
+const WAITING_TO_INSERT: &str = "
+    select count(*) from pg_locks
+    where locktype = 'advisory' and not granted
+      and (classid::bigint << 32) + objid::bigint = event_store.insert_lock()
+      and database = (select oid from pg_database where datname = current_database())";
+
 /// What becomes of a command.
 const APPENDED_WELL: i16 = 0;
 const CONFLICT: i16 = 2;
@@ -111,7 +129,8 @@ async fn who_writes_to_a_stream_behind_an_event_that_is_not_yet_committed_finds_
     commits_slowly(&mut slow, &id, 1).await;
     let behind = appends(&database.url, &id, 1).await;
     until("the writer waits for the event before its own", async || {
-        let waiting = "select exists (select from pg_locks where locktype = 'transactionid' and not granted)";
+        let waiting = "select exists (select from pg_locks join pg_stat_activity using (pid)
+             where locktype = 'transactionid' and not granted and datname = current_database())";
         sqlx::query_scalar(waiting).fetch_one(log.database()).await.expect("answered")
     })
     .await;
@@ -140,6 +159,44 @@ async fn a_writer_that_is_cancelled_keeps_nobody_out() {
     holder.execute("select pg_advisory_unlock(event_store.log_lock())").await.expect("unlocked");
     assert_eq!(outcome(next).await, APPENDED_WELL);
     assert_eq!(written(&log).await, [id]);
+}
+
+/// Whoever asks what became of a batch must not get in between its failure and what it does about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_comes_alone_lets_nobody_in_before_its_good_commands_are_written() {
+    let (database, log) = log().await;
+    let (taken, good) = (new_id(), new_id());
+    deposit(&log, &taken, 1).await;
+    let mut holder = PgConnection::connect(&database.url).await.expect("connected");
+    holder.execute("select pg_advisory_lock(event_store.insert_lock())").await.expect("locked");
+    let until_waiting = async |writers: i64| {
+        until("writers wait for the lock", async || {
+            let waiting: i64 =
+                sqlx::query_scalar(WAITING_TO_INSERT).fetch_one(log.database()).await.expect("answered");
+            waiting == writers
+        })
+        .await;
+    };
+    let mut writer = PgConnection::connect(&database.url).await.expect("connected");
+    let ids = (taken.clone(), good.clone());
+    let appending = tokio::spawn(async move {
+        sqlx::query_scalar(TWO_ALONE).bind(ids.0).bind(ids.1).fetch_all(&mut writer).await
+    });
+    until_waiting(1).await;
+    let mut asking = PgConnection::connect(&database.url).await.expect("connected");
+    let asked = tokio::spawn(async move {
+        asking.execute("begin; select event_store.keep_writers_out()").await.expect("locked");
+        let written = "select exists (select from event_store.events where aggregate_id = $1)";
+        sqlx::query_scalar::<_, bool>(written).bind(good).fetch_one(&mut asking).await
+    });
+    until_waiting(2).await;
+    holder.execute("select pg_advisory_unlock(event_store.insert_lock())").await.expect("unlocked");
+    assert!(
+        asked.await.expect("it ends").expect("answered"),
+        "what it appends is there for who asks after it"
+    );
+    let outcomes: Vec<i16> = appending.await.expect("it ends").expect("answered");
+    assert_eq!(outcomes, [CONFLICT, APPENDED_WELL]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
