@@ -370,5 +370,6 @@ async fn what_waits_behind_a_command_that_the_database_failed_fails_with_it() {
         deposit(amount).await.expect("accepted");
     }
     assert_eq!(bus.load(&id).await.expect("loaded").aggregate.balance, 7);
-    assert_dense(&log).await;
+    // Not over the pool, some of whose connections are those that were closed.
+    assert_dense(&open(&database).await).await;
 }
