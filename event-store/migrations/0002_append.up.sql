@@ -59,7 +59,8 @@ begin
         raise exception 'append needs read committed isolation';
     end if;
     if v_alone then
-        -- Not in the block below: what it takes it loses when it fails.
+        -- What keep_writers_out does, without a call for each batch; and not in the block below, which loses what it
+        -- takes when it fails.
         perform pg_advisory_xact_lock(event_store.insert_lock()), pg_advisory_xact_lock(event_store.log_lock());
     end if;
     loop
@@ -176,7 +177,7 @@ begin
     end loop;
 
     begin
-        perform pg_advisory_xact_lock(event_store.insert_lock()), pg_advisory_xact_lock(event_store.log_lock());
+        perform event_store.keep_writers_out();
         select coalesce(max(e.position), 0) into v_head from event_store.events e;
         v_now := clock_timestamp();
         return query select c.ordinal, c.outcome, c.head, c.recorded, null::timestamptz, null::timestamptz,

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::history::{History, Outcome};
+use crate::history::{History, Operation, Outcome};
 use crate::mart::Mart;
 use crate::schedule::stream;
 use crate::troubles::Troubles;
@@ -61,12 +61,21 @@ impl Shop {
         (!shelf.is_empty()).then(|| shelf[random.random_range(0..shelf.len())].clone())
     }
 
-    /// Asks again, under the same keys, for everything whose outcome is unknown.
+    /// Asks again, under the same keys, for everything whose outcome is unknown: all clients at once, each for one
+    /// thing after the other, in the order in which it asked first.
     pub async fn resolve(&self, seed: u64) {
+        let mut unknown: HashMap<String, Vec<(usize, Operation)>> = HashMap::new();
         for (place, operation) in self.history.operations().into_iter().enumerate() {
-            if operation.outcome != Outcome::Unknown || operation.kind.is_passing() {
-                continue;
+            if operation.outcome == Outcome::Unknown && !operation.kind.is_passing() {
+                unknown.entry(operation.client.clone()).or_default().push((place, operation));
             }
+        }
+        let clients = unknown.into_values().map(|operations| self.resolve_in_order(operations, seed));
+        futures::future::join_all(clients).await;
+    }
+
+    async fn resolve_in_order(&self, operations: Vec<(usize, Operation)>, seed: u64) {
+        for (place, operation) in operations {
             let mut caller = Caller::new(self, &operation.client, stream(seed, "resolving"));
             caller.person = operation.user.and_then(|user| self.person(user));
             match caller.resolve(&operation).await {
