@@ -89,6 +89,15 @@ impl Error {
         }
     }
 
+    /// What went wrong, and why.
+    pub(crate) fn with_source(&self) -> String {
+        use std::error::Error as _;
+        match self.source() {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
+
     /// Whether the same call may succeed later without anything being changed.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Busy | Self::ShuttingDown | Self::Kafka(_))

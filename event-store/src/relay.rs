@@ -78,7 +78,7 @@ pub async fn run(log: Log, broker: Broker, encode: Encoder, stop: CancellationTo
         match ended {
             Ok(()) => tracing::info!(source = log.source(), "another process relays this log"),
             Err(error) => {
-                tracing::warn!(source = log.source(), error = %describe(&error), "the relay starts over");
+                tracing::warn!(source = log.source(), error = %error.with_source(), "the relay starts over");
                 metrics::counter!("mart_relay_restarts_total", "source" => log.source().to_owned())
                     .increment(1);
             }
@@ -90,14 +90,6 @@ pub async fn run(log: Log, broker: Broker, encode: Encoder, stop: CancellationTo
     }
     if let Err(error) = membership.leave().await {
         tracing::debug!(%error, "the relay's lease runs out by itself");
-    }
-}
-
-fn describe(error: &Error) -> String {
-    use std::error::Error as _;
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }
 

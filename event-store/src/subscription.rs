@@ -301,7 +301,7 @@ impl Subscription {
                 break;
             }
             if let Err(error) = ended {
-                tracing::warn!(subscription = self.name, error = %describe(&error), "the subscription starts over");
+                tracing::warn!(subscription = self.name, error = %error.with_source(), "the subscription starts over");
                 metrics::counter!("mart_subscription_restarts_total", "subscription" => self.name.clone())
                     .increment(1);
                 tokio::select! {
@@ -477,13 +477,5 @@ async fn wait(
         _ = arrival => {}
         _ = heads => {}
         () = quiet => {}
-    }
-}
-
-fn describe(error: &Error) -> String {
-    use std::error::Error as _;
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }

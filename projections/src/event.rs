@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use aggregates::carts::CartEvent;
 use aggregates::catalog::ProductEvent;
-use aggregates::inventory::{Levels, StockItemEvent};
+use aggregates::inventory::StockItemEvent;
 use aggregates::notifications::NotificationEvent;
 use aggregates::orders::OrderEvent;
 use aggregates::payments::PaymentEvent;
@@ -88,31 +88,6 @@ impl Happened {
             actor: delivered.metadata.actor,
             event,
         })
-    }
-}
-
-/// The levels of a stock item after an event; none when it neither changes nor tells them.
-pub(crate) fn levels_after(event: &StockItemEvent) -> Option<Levels> {
-    match event {
-        StockItemEvent::StockItemClosing { levels }
-        | StockItemEvent::StockItemClosed { levels }
-        | StockItemEvent::StockReceived { levels, .. }
-        | StockItemEvent::StockRemoved { levels, .. }
-        | StockItemEvent::StockCounted { levels, .. }
-        | StockItemEvent::StockWrittenOff { levels, .. }
-        | StockItemEvent::StockReserved { levels, .. }
-        | StockItemEvent::ReservationAdjusted { levels, .. }
-        | StockItemEvent::ReservationCommitted { levels, .. }
-        | StockItemEvent::ReservationReleased { levels, .. }
-        | StockItemEvent::StockShipped { levels, .. }
-        | StockItemEvent::StockReturned { levels, .. }
-        | StockItemEvent::StockDepleted { levels }
-        | StockItemEvent::StockReplenished { levels }
-        | StockItemEvent::LowStockReached { levels, .. } => Some(*levels),
-        StockItemEvent::StockItemOpened { .. }
-        | StockItemEvent::ReservationRejected { .. }
-        | StockItemEvent::ReservationLost { .. }
-        | StockItemEvent::LowStockThresholdSet { .. } => None,
     }
 }
 

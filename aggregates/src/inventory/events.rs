@@ -114,6 +114,33 @@ pub enum StockItemEvent {
     LowStockReached { threshold: u32, levels: Levels },
 }
 
+impl StockItemEvent {
+    /// The levels that it leaves; none when it neither changes nor tells them.
+    pub fn levels(&self) -> Option<Levels> {
+        match self {
+            Self::StockItemClosing { levels }
+            | Self::StockItemClosed { levels }
+            | Self::StockReceived { levels, .. }
+            | Self::StockRemoved { levels, .. }
+            | Self::StockCounted { levels, .. }
+            | Self::StockWrittenOff { levels, .. }
+            | Self::StockReserved { levels, .. }
+            | Self::ReservationAdjusted { levels, .. }
+            | Self::ReservationCommitted { levels, .. }
+            | Self::ReservationReleased { levels, .. }
+            | Self::StockShipped { levels, .. }
+            | Self::StockReturned { levels, .. }
+            | Self::StockDepleted { levels }
+            | Self::StockReplenished { levels }
+            | Self::LowStockReached { levels, .. } => Some(*levels),
+            Self::StockItemOpened { .. }
+            | Self::ReservationRejected { .. }
+            | Self::ReservationLost { .. }
+            | Self::LowStockThresholdSet { .. } => None,
+        }
+    }
+}
+
 domain_event!(StockItemEvent {
     StockItemOpened,
     StockItemClosing,

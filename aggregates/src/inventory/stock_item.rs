@@ -398,7 +398,7 @@ impl StockItem {
 
     /// What a decision means for those who only want to know whether there is stock.
     fn edges(&self, events: &[StockItemEvent]) -> Vec<StockItemEvent> {
-        let Some(levels) = events.iter().rev().find_map(levels_after) else { return Vec::new() };
+        let Some(levels) = events.iter().rev().find_map(StockItemEvent::levels) else { return Vec::new() };
         let (before, after) = (self.levels.available(), levels.available());
         let depleted = (before > 0 && after == 0).then_some(StockItemEvent::StockDepleted { levels });
         let replenished = (before == 0 && after > 0).then_some(StockItemEvent::StockReplenished { levels });
@@ -410,7 +410,7 @@ impl StockItem {
     }
 
     fn evolve(&mut self, event: StockItemEvent) {
-        if let Some(levels) = levels_after(&event) {
+        if let Some(levels) = event.levels() {
             self.levels = levels;
         }
         match event {
@@ -491,31 +491,6 @@ impl StockItem {
 decided_aggregate!(StockItem, "stock_item", StockItemCommand, StockItemEvent, StockItemError);
 
 impl Recorded for StockItem {}
-
-/// The levels that an event leaves; none when it changes none and says none.
-fn levels_after(event: &StockItemEvent) -> Option<Levels> {
-    match event {
-        StockItemEvent::StockItemClosing { levels }
-        | StockItemEvent::StockItemClosed { levels }
-        | StockItemEvent::StockReceived { levels, .. }
-        | StockItemEvent::StockRemoved { levels, .. }
-        | StockItemEvent::StockCounted { levels, .. }
-        | StockItemEvent::StockWrittenOff { levels, .. }
-        | StockItemEvent::StockReserved { levels, .. }
-        | StockItemEvent::ReservationAdjusted { levels, .. }
-        | StockItemEvent::ReservationCommitted { levels, .. }
-        | StockItemEvent::ReservationReleased { levels, .. }
-        | StockItemEvent::StockShipped { levels, .. }
-        | StockItemEvent::StockReturned { levels, .. }
-        | StockItemEvent::StockDepleted { levels }
-        | StockItemEvent::StockReplenished { levels }
-        | StockItemEvent::LowStockReached { levels, .. } => Some(*levels),
-        StockItemEvent::StockItemOpened { .. }
-        | StockItemEvent::ReservationRejected { .. }
-        | StockItemEvent::ReservationLost { .. }
-        | StockItemEvent::LowStockThresholdSet { .. } => None,
-    }
-}
 
 fn check_quantity(quantity: u32, min: u32) -> Result<(), StockItemError> {
     if (min..=MAX_QUANTITY).contains(&quantity) {

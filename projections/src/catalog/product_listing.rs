@@ -15,7 +15,7 @@ use aggregates::catalog::ProductEvent;
 use aggregates::identifiers::{MAIN_LOCATION, StockItemId};
 use aggregates::text;
 
-use crate::event::{Event, Happened, levels_after};
+use crate::event::{Event, Happened};
 use crate::live::{Live, Page, TimeCursor};
 use crate::read_model::{Feed, PersonalData, ReadModel};
 
@@ -158,7 +158,7 @@ impl ReadModel for ProductListing {
                 evolve(&mut row, event, happened);
             }
             Event::StockItem(event) => {
-                if let Some(levels) = levels_after(event) {
+                if let Some(levels) = event.levels() {
                     row.available = levels.available();
                 }
             }

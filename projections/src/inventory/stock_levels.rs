@@ -8,7 +8,7 @@ use uuid::Uuid;
 use aggregates::identifiers::{ProductId, StockItemId};
 use aggregates::inventory::{Levels, StockItemEvent};
 
-use crate::event::{Event, Happened, levels_after};
+use crate::event::{Event, Happened};
 use crate::live::{Live, Page};
 use crate::read_model::{Feed, PersonalData, ReadModel};
 
@@ -98,7 +98,7 @@ impl ReadModel for StockLevels {
             Some(row) => row,
             None => unopened(key)?,
         };
-        if let Some(levels) = levels_after(event) {
+        if let Some(levels) = event.levels() {
             row.set(levels);
         }
         row.version = happened.sequence;
