@@ -30,7 +30,7 @@ const STOP_STAGES: [(Signal, Duration); 3] = [
 /// The pause between two looks at a server that is stopping.
 const STOP_POLL: Duration = Duration::from_millis(10);
 
-/// Settings that differ from PostgreSQL's own: durable as promised, and small.
+/// Settings that differ from PostgreSQL's own: durable as promised, and enough for a shop that is busy.
 const SETTINGS: [&str; 15] = [
     "listen_addresses=127.0.0.1",
     "unix_socket_permissions=0700",
@@ -38,7 +38,9 @@ const SETTINGS: [&str; 15] = [
     "full_page_writes=on",
     "synchronous_commit=on",
     "max_connections=1000",
-    "shared_buffers=128MB",
+    // A shop that sells much writes to pages of indexes all over its logs. With 128 MB whoever writes soon has to put away
+    // what others wrote, and wait for the disk.
+    "shared_buffers=512MB",
     "jit=off",
     "max_parallel_workers_per_gather=0",
     "password_encryption=scram-sha-256",
