@@ -23,12 +23,11 @@ pub(crate) struct Shopper {
     products: Arc<[Uuid]>,
     /// The bodies still to be sent, each a piece of a product.
     wanted: Vec<String>,
-    is_new: bool,
 }
 
 impl Shopper {
     pub(crate) fn new(token: HeaderValue, products: Arc<[Uuid]>) -> Self {
-        Self { token, products, wanted: Vec::new(), is_new: true }
+        Self { token, products, wanted: Vec::new() }
     }
 
     /// One piece of each product after the other, so that a cart is seen small and full.
@@ -42,15 +41,12 @@ impl Shopper {
 }
 
 impl Visitor for Shopper {
-    /// Takes a new cart when this one is full.
+    /// Takes a new cart when this one is full, and at first: an earlier visitor may have left something in it.
     async fn prepare(&mut self, connection: &mut Connection) -> Result<()> {
         if !self.wanted.is_empty() {
             return Ok(());
         }
-        if !self.is_new {
-            connection.expect(Call::delete("/v1/carts/me").token(&self.token), 204).await?;
-        }
-        self.is_new = false;
+        connection.expect(Call::delete("/v1/carts/me").token(&self.token), 204).await?;
         self.choose();
         Ok(())
     }
