@@ -6,9 +6,10 @@ use api::cli::{Cli, Command};
 use api::{roles, telemetry, tls};
 use clap::Parser;
 
-/// Commands allocate much and briefly; this allocator makes that cheaper than the system's.
+/// Commands allocate much and briefly. This allocator gives out what was given back last, which the processor still has
+/// at hand.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -29,7 +29,7 @@ use stock::Stock;
 
 /// The allocator of the `mart` binary, for both sides of each comparison.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The failure of a run: whatever it is, no figures come out.
 type Failure = Box<dyn std::error::Error + Send + Sync>;

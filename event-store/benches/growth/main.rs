@@ -39,7 +39,7 @@ use stock::Stock;
 
 /// The allocator of the `mart` binary, for both sides of each comparison.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ABOUT: &str = "Measures commands on a log of five million events, beside a small log and beside stock.";
 /// How many commands are in flight.

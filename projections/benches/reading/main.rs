@@ -29,7 +29,7 @@ use history::History;
 
 /// The allocator of the `mart` binary, for both sides of each comparison.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ABOUT: &str = "Measures how fast events reach those who read them, beside cqrs-es's GenericQuery and \
                      QueryReplay and a bare producer.";
