@@ -8,9 +8,6 @@ use load::{Figures, Level, Pace, Scenario, Stage, Timing};
 
 use crate::CONNECTIONS;
 
-/// Customers who order at once, each anew when the last order is confirmed, where rate and latency are to hold
-/// together: with more of them each waits in a longer line.
-const ORDERING: usize = 32;
 /// Orders that are due a second at the open pace.
 const ORDERS_DUE: f64 = 500.0;
 /// Pieces of the product of the sale: they are sold out during the measured time when the target is met.
@@ -28,7 +25,7 @@ fn levels(options: &Options) -> Vec<(&'static str, Level)> {
     let all = [
         ("add to a cart, 64 connections", level(Scenario::Carts, 64, Pace::Closed)),
         ("add to a cart, 256 connections", level(Scenario::Carts, CONNECTIONS, Pace::Closed)),
-        ("order, pay, confirm, 32 connections", level(Scenario::Orders, ORDERING, Pace::Closed)),
+        ("order, pay, confirm, 32 connections", level(Scenario::Orders, 32, Pace::Closed)),
         ("order, pay, confirm, 64 connections", level(Scenario::Orders, 64, Pace::Closed)),
         ("order, pay, confirm, 128 connections", level(Scenario::Orders, 128, Pace::Closed)),
         ("order, pay, confirm, 500/s due", level(Scenario::Orders, CONNECTIONS, Pace::Open(ORDERS_DUE))),
@@ -80,16 +77,10 @@ impl Rounds {
                 vec![rate("adds/s").at_least(6_700.0)]
             }
             (Scenario::Carts, _) => vec![rate("adds/s")],
-            (Scenario::Orders, None) if first.connections != ORDERING => {
-                vec![rate("orders/s").at_least(ORDERS_DUE)]
-            }
-            (Scenario::Orders, due) => {
+            (Scenario::Orders, None) => vec![rate("orders/s").at_least(ORDERS_DUE)],
+            (Scenario::Orders, Some(_)) => {
                 let p95 = Row::new(&format!("{name}, p95"), "ms", &series(|round| round.p95_ms));
-                let p95 = p95.at_most(100.0);
-                match due {
-                    None => vec![rate("orders/s").at_least(ORDERS_DUE), p95],
-                    Some(_) => vec![rate("orders/s"), p95.note("from when each was due")],
-                }
+                vec![rate("orders/s"), p95.at_most(100.0).note("from when each was due")]
             }
             (Scenario::Lists, _) => vec![rate("lists/s").at_least(10_000.0)],
             (Scenario::Sale, _) => {
