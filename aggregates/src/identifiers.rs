@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
+
+/// How many bytes of a time-ordered id are its time, in milliseconds since 1970.
+const TIME_BYTES: usize = 6;
 
 macro_rules! identifiers {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
@@ -15,10 +18,10 @@ macro_rules! identifiers {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// An id that follows from this one and a step (UUID version 5): the same step, the same id.
+            /// An id that follows from this one and a step; see [`derive`].
             #[must_use]
             pub fn derive(&self, step: &str) -> Uuid {
-                Uuid::new_v5(&self.0, step.as_bytes())
+                derive(self.0, step.as_bytes())
             }
         }
 
@@ -69,6 +72,21 @@ identifiers! {
     NotificationId,
 }
 
+/// An id that follows from another one and a step: the same step, the same id.
+///
+/// It has the time of an id that has one (UUID versions 7 and 8), so that what comes of it stands next to it in an
+/// index, and is of version 8; otherwise it is of version 5.
+#[must_use]
+pub fn derive(id: Uuid, step: &[u8]) -> Uuid {
+    let hash = Uuid::new_v5(&id, step);
+    if !matches!(id.get_version_num(), 7 | 8) {
+        return hash;
+    }
+    let (time, mut bytes) = (id.into_bytes(), hash.into_bytes());
+    bytes[..TIME_BYTES].copy_from_slice(&time[..TIME_BYTES]);
+    Builder::from_custom_bytes(bytes).into_uuid()
+}
+
 impl PaymentId {
     /// The one payment of an order.
     #[must_use]
@@ -82,7 +100,7 @@ impl NotificationId {
     /// nothing twice.
     #[must_use]
     pub fn of(event_id: Uuid, template: &str, channel: &str) -> Self {
-        Self(Uuid::new_v5(&event_id, format!("{template}/{channel}").as_bytes()))
+        Self(derive(event_id, format!("{template}/{channel}").as_bytes()))
     }
 }
 
@@ -144,3 +162,32 @@ impl<'de> Deserialize<'de> for StockItemId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize)]
 #[error("malformed id")]
 pub struct MalformedId;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_from_an_id_stands_next_to_it() {
+        let earlier = Uuid::try_parse("019aa000-0000-7abc-8def-0123456789ab").expect("an id");
+        let later = Uuid::try_parse("019aa000-0001-7abc-8def-0123456789ab").expect("an id");
+        let (first, second) = (derive(earlier, b"a step"), derive(later, b"a step"));
+        assert!(earlier.as_bytes()[..6] == first.as_bytes()[..6] && first < later && first < second);
+        assert_eq!(derive(first, b"and on").as_bytes()[..6], first.as_bytes()[..6]);
+        assert_eq!(first.get_version_num(), 8);
+    }
+
+    #[test]
+    fn the_same_step_gives_the_same_id_and_another_one_another() {
+        let id = Uuid::now_v7();
+        assert_eq!(derive(id, b"a step"), derive(id, b"a step"));
+        assert_ne!(derive(id, b"a step"), derive(id, b"another"));
+        let same_time = Uuid::from_u128(id.as_u128() ^ 1);
+        assert_ne!(derive(id, b"a step"), derive(same_time, b"a step"));
+    }
+
+    #[test]
+    fn what_follows_from_an_id_without_a_time_has_none() {
+        assert_eq!(derive(Uuid::from_u128(7), b"a step").get_version_num(), 5);
+    }
+}

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::identifiers::MalformedId;
+use crate::identifiers::{self, MalformedId};
 
 /// What a process manager is told beside the event itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,5 +95,5 @@ pub type Reactions<P> =
 /// The id of the command that a step gives because of an event.
 #[must_use]
 pub fn command_id(event_id: Uuid, step: &str) -> Uuid {
-    Uuid::new_v5(&event_id, step.as_bytes())
+    identifiers::derive(event_id, step.as_bytes())
 }

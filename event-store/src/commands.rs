@@ -15,6 +15,19 @@ pub const KEPT_DERIVED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How many rows one purge deletes at most, so that it never holds its locks for long.
 const PURGED_AT_ONCE: i64 = 10_000;
 
+// The time is that of the transaction: one that goes on while the statement runs fits no index.
+const PURGE_REQUESTS: &str = "delete from event_store.commands where command_id in ( \
+       select command_id from event_store.commands \
+       where not derived and created_at < now() - make_interval(secs => $1) \
+       order by created_at limit $2 for update skip locked)";
+/// The ids of derived commands begin with a time in milliseconds, that of what they were derived from: a command that
+/// was given long after it is kept for as long as any.
+const PURGE_DERIVED: &str = "delete from event_store.commands where command_id in ( \
+       select command_id from event_store.commands \
+       where derived and created_at < now() - make_interval(secs => $1) and command_id < rpad(lpad(to_hex( \
+             (extract(epoch from now() - make_interval(secs => $1)) * 1000)::bigint), 12, '0'), 32, '0')::uuid \
+       order by command_id limit $2 for update skip locked)";
+
 /// What an earlier copy of a command left, if there was one.
 ///
 /// # Errors
@@ -102,21 +115,14 @@ pub async fn forget_answers(database: impl PgExecutor<'_>, person: Uuid) -> Resu
 /// When the database is unreachable: what was deleted until then stays so.
 pub async fn purge(database: &PgPool) -> Result<u64> {
     let mut purged = 0;
-    for (derived, kept) in [(false, KEPT_REQUESTS), (true, KEPT_DERIVED)] {
+    for (statement, kept) in [(PURGE_REQUESTS, KEPT_REQUESTS), (PURGE_DERIVED, KEPT_DERIVED)] {
         loop {
-            // The time is that of the transaction: one that goes on while the statement runs fits no index.
-            let gone = sqlx::query(
-                "delete from event_store.commands where command_id in ( \
-                   select command_id from event_store.commands \
-                   where derived = $1 and created_at < now() - make_interval(secs => $2) \
-                   order by created_at limit $3 for update skip locked)",
-            )
-            .bind(derived)
-            .bind(kept.as_secs() as f64)
-            .bind(PURGED_AT_ONCE)
-            .execute(database)
-            .await?
-            .rows_affected();
+            let gone = sqlx::query(statement)
+                .bind(kept.as_secs() as f64)
+                .bind(PURGED_AT_ONCE)
+                .execute(database)
+                .await?
+                .rows_affected();
             purged += gone;
             if gone < PURGED_AT_ONCE as u64 {
                 break;

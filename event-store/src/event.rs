@@ -74,13 +74,9 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// The identity of the event. Events written by postgres-es have none of their own: theirs follows from
-    /// the stream and the sequence.
+    /// The identity of the event; see [`event_id`].
     pub fn event_id(&self) -> Uuid {
-        self.metadata.event_id.unwrap_or_else(|| {
-            let name = format!("{}/{}/{}", self.aggregate_type, self.aggregate_id, self.sequence);
-            Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
-        })
+        event_id(&self.metadata, self.recorded_at, &self.aggregate_type, &self.aggregate_id, self.sequence)
     }
 
     /// Opens the personal fields in place; those of an erased person become `null`.
@@ -105,6 +101,24 @@ impl Recorded {
             source,
         })
     }
+}
+
+/// The identity of an event: what its metadata say. Events written by postgres-es have none of their own: theirs
+/// follows from the stream and the sequence, with the time of the commit in front, like the time in a UUID of version 7.
+pub(crate) fn event_id(
+    metadata: &Metadata,
+    recorded_at: DateTime<Utc>,
+    aggregate_type: &str,
+    aggregate_id: &str,
+    sequence: i64,
+) -> Uuid {
+    metadata.event_id.unwrap_or_else(|| {
+        let name = format!("{aggregate_type}/{aggregate_id}/{sequence}");
+        let mut bytes = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).into_bytes();
+        let milliseconds = recorded_at.timestamp_millis().to_be_bytes();
+        bytes[..6].copy_from_slice(&milliseconds[2..]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    })
 }
 
 /// The partition of an aggregate: the first 28 bits of the MD5 of its id, modulo [`PARTITIONS`]. The same

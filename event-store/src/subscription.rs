@@ -30,7 +30,7 @@ use crate::broker::{Broker, Incoming, Listener};
 use crate::lease::Slots;
 use crate::log::Log;
 use crate::timers::TimerChanges;
-use crate::{Error, Metadata, PARTITIONS, Recorded, Result};
+use crate::{Error, Metadata, PARTITIONS, Recorded, Result, event};
 
 use applying::Applier;
 use cursor::Cursor;
@@ -122,10 +122,13 @@ impl Delivered {
 
     /// The identity of the event.
     pub fn event_id(&self) -> uuid::Uuid {
-        self.metadata.event_id.unwrap_or_else(|| {
-            let name = format!("{}/{}/{}", self.aggregate_type, self.aggregate_id, self.sequence);
-            uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes())
-        })
+        event::event_id(
+            &self.metadata,
+            self.recorded_at,
+            &self.aggregate_type,
+            &self.aggregate_id,
+            self.sequence,
+        )
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::identifiers::{NotificationId, OrderId, UserId};
+use crate::identifiers::{NotificationId, OrderId, UserId, derive};
 use crate::notifications::{Channel, NotificationCommand, NotificationEvent, NotificationsCommand, Template};
 use crate::orders::OrderEvent;
 use crate::payments::PaymentEvent;
@@ -76,7 +76,7 @@ impl ProcessManager for Notices {
                 NotificationEvent::NotificationQueued { .. } | NotificationEvent::NotificationRequeued => {
                     let notification_id = cause.aggregate_id.parse()?;
                     vec![Reaction::Schedule {
-                        id: Uuid::new_v5(&cause.event_id, b"deliver"),
+                        id: derive(cause.event_id, b"deliver"),
                         due_at: None,
                         job: NoticesJob::Deliver { notification_id },
                     }]

@@ -2,9 +2,8 @@
 
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::identifiers::{OrderId, PaymentId, RefundId};
+use crate::identifiers::{OrderId, PaymentId, RefundId, derive};
 use crate::orders::OrderEvent;
 use crate::payments::{PaymentCommand, PaymentEvent, PaymentsCommand};
 use crate::process::{Cause, ProcessManager, Reaction, Reactions};
@@ -97,7 +96,7 @@ fn on_order(cause: &Cause, order_id: OrderId, event: &OrderEvent) -> Option<Sett
             PaymentCommand::Close { order_id }
         }
         OrderEvent::OrderReturned { refund, .. } if refund.minor > 0 => PaymentCommand::RefundUpTo {
-            refund_id: RefundId(Uuid::new_v5(&cause.event_id, b"refund")),
+            refund_id: RefundId(derive(cause.event_id, b"refund")),
             amount: *refund,
             reason: RETURNED_REASON.to_owned(),
         },
@@ -167,7 +166,7 @@ fn on_payment(cause: &Cause, event: &PaymentEvent) -> Option<SettlementReaction>
     };
     let payment_id = PaymentId::of(order_id);
     Some(Reaction::Schedule {
-        id: Uuid::new_v5(&cause.event_id, b"gateway"),
+        id: derive(cause.event_id, b"gateway"),
         due_at,
         job: SettlementJob::CallGateway { payment_id, order_id, call },
     })

@@ -5,8 +5,8 @@ use std::time::Duration;
 use event_store::append::CommandKey;
 use event_store::timers::{Done, Due, Queue};
 use event_store::{Context, ExecuteError, Target};
-use uuid::Uuid;
 
+use aggregates::identifiers::derive;
 use aggregates::orders::checkout::{Checkout, CheckoutJob};
 use aggregates::orders::{OrderCommand, OrderError};
 use aggregates::process::ProcessManager;
@@ -39,7 +39,7 @@ async fn expire(service: &OrdersService, due: Due) -> Done {
     let context = Context {
         key: Some(CommandKey {
             // Each try decides anew: an expiry that came too early must not stand for the one that is due.
-            command_id: Uuid::new_v5(&due.id, now.to_rfc3339().as_bytes()),
+            command_id: derive(due.id, now.to_rfc3339().as_bytes()),
             principal: Checkout::NAME.to_owned(),
             fingerprint: Vec::new(),
             derived: true,

@@ -16,6 +16,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use projections::{Event, Happened};
 use uuid::Uuid;
 
+use aggregates::identifiers::derive;
 use aggregates::process::{Cause, ProcessManager, Reaction, command_id};
 use aggregates::users::UserEvent;
 
@@ -45,7 +46,7 @@ impl Origin {
     /// Makes this the origin of a command that another one was merged into. The event it was given for first remains
     /// its cause.
     fn join(&mut self, other: &Self) {
-        self.command_id = Uuid::new_v5(&self.command_id, other.command_id.as_bytes());
+        self.command_id = derive(self.command_id, other.command_id.as_bytes());
     }
 }
 

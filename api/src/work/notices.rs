@@ -8,7 +8,7 @@ use event_store::timers::{Done, Due, Queue};
 use event_store::{Context, ExecuteError, Target, crash_point};
 use uuid::Uuid;
 
-use aggregates::identifiers::NotificationId;
+use aggregates::identifiers::{NotificationId, derive};
 use aggregates::notifications::notices::{self, Notices, NoticesJob};
 use aggregates::notifications::{Channel, DeliveryError, Notification, NotificationCommand, Progress, texts};
 use aggregates::process::ProcessManager;
@@ -91,7 +91,7 @@ async fn deliver(
             // only repeat it.
             if channel == Channel::Email && attempts == 0 && contact.phone.is_some() {
                 let (text, command) = notices::text_message(user_id, template, cause, order_id);
-                match give(service, text, command, Uuid::new_v5(&id.0, b"text message")).await {
+                match give(service, text, command, derive(id.0, b"text message")).await {
                     Done::Finished => {}
                     failed => return failed,
                 }
@@ -121,7 +121,7 @@ async fn deliver(
         Done::Failed("the mail server's answer was lost".to_owned())
     );
     // The number of the attempt makes the command one of its own: a retry is not the answer to the first.
-    let command_id = Uuid::new_v5(&due.id, format!("attempt {attempts}").as_bytes());
+    let command_id = derive(due.id, format!("attempt {attempts}").as_bytes());
     match sent {
         Ok(()) => give(service, id, NotificationCommand::RecordSent, command_id).await,
         Err(error) => {

@@ -8,7 +8,7 @@ use event_store::timers::{Done, Due, Queue};
 use event_store::{CommandBus, Context, ExecuteError, Target, crash_point, planted};
 use uuid::Uuid;
 
-use aggregates::identifiers::OrderId;
+use aggregates::identifiers::{OrderId, derive};
 use aggregates::payments::settlement::{GatewayCall, Settlement, SettlementJob};
 use aggregates::payments::{Account, Attempt, Payment, PaymentCommand, RefundStage, Stage, gateway_keys};
 use aggregates::process::ProcessManager;
@@ -88,7 +88,7 @@ async fn call(payments: &CommandBus<Payment>, gateway: &dyn Gateway, due: Due) -
     }
     let context = Context {
         key: Some(CommandKey {
-            command_id: Uuid::new_v5(&due.id, if unknown { b"unknown" } else { b"outcome" }),
+            command_id: derive(due.id, if unknown { b"unknown" } else { b"outcome" }),
             principal: Settlement::NAME.to_owned(),
             fingerprint: Vec::new(),
             derived: true,
