@@ -5,10 +5,11 @@
 //! a lease with an end, by the database's clock, so that a frozen process loses its slots as surely as a
 //! dead one. A dead one loses them at once: its leases name an advisory lock of the session that renews
 //! them, and PostgreSQL frees that lock as soon as the process is gone. A lease only keeps others from wasted
-//! work: what makes a late writer harmless is the compare-and-set of its checkpoint.
+//! work: what makes a late writer harmless is the compare-and-set of its checkpoint. Slots change hands when whoever
+//! works on them has finished what it had begun, so that nothing is done twice while nothing is broken.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
@@ -25,6 +26,8 @@ use crate::{Error, Result, crash_point};
 const HELD_FOR: Duration = Duration::from_secs(6);
 /// How often leases are renewed and shared out.
 const RENEWED_EVERY: Duration = Duration::from_secs(2);
+/// How long whoever works on a slot that another process is to have may take to let go of it.
+const LET_GO_WITHIN: Duration = Duration::from_secs(6);
 /// How long a renewal may take: a session that hangs is given up while the leases still hold.
 const RENEWED_WITHIN: Duration = Duration::from_secs(3);
 
@@ -52,6 +55,27 @@ struct Inner {
 struct Group {
     slots: i16,
     held: watch::Sender<Slots>,
+    /// What is worked on, which may be more than what is held.
+    in_use: Arc<Mutex<Slots>>,
+    /// Since when some are in use that another process is to have.
+    letting_go: Option<Instant>,
+}
+
+impl Group {
+    /// Divides slots that others are to have into those that may go and those that are still in use.
+    fn let_go(&mut self, surplus: Slots) -> (Slots, Slots) {
+        let in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kept, free): (Slots, Slots) = surplus.into_iter().partition(|slot| in_use.contains(slot));
+        if kept.is_empty() {
+            self.letting_go = None;
+            return (free, kept);
+        }
+        if self.letting_go.get_or_insert_with(Instant::now).elapsed() < LET_GO_WITHIN {
+            return (free, kept);
+        }
+        // It hangs: the checkpoints see to it that it does no harm.
+        (free.union(&kept).copied().collect(), Slots::new())
+    }
 }
 
 /// The session that renews the leases of a process, and the lock it holds for as long as it lives.
@@ -90,6 +114,23 @@ pub struct Membership {
     inner: Arc<Inner>,
     group: String,
     held: watch::Receiver<Slots>,
+    in_use: Arc<Mutex<Slots>>,
+}
+
+/// Work on slots that no other process gets until it is dropped, unless that takes long.
+pub struct InUse {
+    inner: Arc<Inner>,
+    held: watch::Receiver<Slots>,
+    in_use: Arc<Mutex<Slots>>,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let used = std::mem::take(&mut *self.in_use.lock().unwrap_or_else(PoisonError::into_inner));
+        if !used.is_subset(&self.held.borrow()) {
+            self.inner.changed.notify_one();
+        }
+    }
 }
 
 /// Holds a name alone among all processes on a database, until it is dropped.
@@ -135,11 +176,13 @@ impl Leases {
     /// Joins a group of `slots` slots.
     pub fn join(&self, group: &str, slots: i16) -> Membership {
         let (sender, held) = watch::channel(Slots::new());
+        let in_use = Arc::new(Mutex::new(Slots::new()));
         if let Ok(mut groups) = self.inner.groups.lock() {
-            groups.insert(group.to_owned(), Group { slots, held: sender });
+            let in_use = Arc::clone(&in_use);
+            groups.insert(group.to_owned(), Group { slots, held: sender, in_use, letting_go: None });
         }
         self.inner.changed.notify_one();
-        Membership { inner: Arc::clone(&self.inner), group: group.to_owned(), held }
+        Membership { inner: Arc::clone(&self.inner), group: group.to_owned(), held, in_use }
     }
 }
 
@@ -147,6 +190,17 @@ impl Membership {
     /// The slots held now; changes wake the receiver.
     pub fn held(&mut self) -> &mut watch::Receiver<Slots> {
         &mut self.held
+    }
+
+    /// The slots held now, and what keeps others from getting them while they are worked on. To be dropped soon after
+    /// some of them are not held any more.
+    pub fn take_up(&mut self) -> (Slots, InUse) {
+        // Nobody looks at what is in use between the two: it is looked at when what is held is told.
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.held.borrow_and_update().clone();
+        in_use.clone_from(&slots);
+        let (inner, held) = (Arc::clone(&self.inner), self.held.clone());
+        (slots, InUse { inner, held, in_use: Arc::clone(&self.in_use) })
     }
 
     /// Leaves the group and gives its slots back at once.
@@ -262,8 +316,9 @@ impl Inner {
 
         let mut wanted = Vec::new();
         let mut released = Vec::new();
-        if let Ok(groups) = self.groups.lock() {
-            for (name, group) in groups.iter() {
+        let mut kept = HashSet::new();
+        if let Ok(mut groups) = self.groups.lock() {
+            for (name, group) in groups.iter_mut() {
                 let member = format!("{name}/member/{}", self.owner);
                 let others = format!("{name}/member/");
                 let members =
@@ -272,17 +327,25 @@ impl Inner {
                 let share = (group.slots + members - 1) / members;
                 let mine = |slot: &i16| living.get(&format!("{name}/{slot}")) == Some(&self.owner);
                 let free = |slot: &i16| !living.contains_key(&format!("{name}/{slot}"));
+                let lease = |slot: i16| format!("{name}/{slot}");
                 let mut keep: Vec<i16> = (0..group.slots).filter(mine).collect();
-                released.extend(keep.iter().skip(share as usize).map(|slot| format!("{name}/{slot}")));
-                keep.truncate(share as usize);
+                let surplus: Slots = keep.split_off(keep.len().min(share as usize)).into_iter().collect();
+                group.held.send_if_modified(|held| {
+                    let before = held.len();
+                    held.retain(|slot| !surplus.contains(slot));
+                    held.len() != before
+                });
+                let (free_to_go, in_use) = group.let_go(surplus);
+                released.extend(free_to_go.into_iter().map(lease));
+                kept.extend(in_use.into_iter().map(lease));
                 let room = share as usize - keep.len();
                 keep.extend((0..group.slots).filter(free).take(room));
                 wanted.push(member);
-                wanted.extend(keep.iter().map(|slot| format!("{name}/{slot}")));
+                wanted.extend(keep.into_iter().map(lease));
             }
         }
+        wanted.extend(kept.iter().cloned());
         if !released.is_empty() {
-            self.publish(|name| !released.contains(name));
             sqlx::query("delete from event_store.leases where name = any($1) and owner = $2")
                 .bind(&released)
                 .bind(self.owner)
@@ -307,25 +370,12 @@ impl Inner {
         .bind(&dead)
         .fetch_all(&mut session.connection)
         .await?;
-        let held: std::collections::HashSet<String> = held.into_iter().collect();
-        self.publish_exactly(&held);
+        self.publish(&held.into_iter().filter(|name| !kept.contains(name)).collect());
         Ok(())
     }
 
-    /// Drops from what is held the slots that `keep` does not name.
-    fn publish(&self, keep: impl Fn(&String) -> bool) {
-        if let Ok(groups) = self.groups.lock() {
-            for (name, group) in groups.iter() {
-                group.held.send_if_modified(|held| {
-                    let before = held.len();
-                    held.retain(|slot| keep(&format!("{name}/{slot}")));
-                    held.len() != before
-                });
-            }
-        }
-    }
-
-    fn publish_exactly(&self, names: &std::collections::HashSet<String>) {
+    /// Tells all groups which of their slots are held.
+    fn publish(&self, names: &HashSet<String>) {
         if let Ok(groups) = self.groups.lock() {
             for (name, group) in groups.iter() {
                 let slots: Slots =

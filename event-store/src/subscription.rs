@@ -273,7 +273,7 @@ impl Subscription {
         let logs: Vec<&Log> = self.sources.iter().map(|source| &source.log).collect();
         let mut inbox = self.heard().map(|broker| broker.listen(&logs));
         while !stop.is_cancelled() {
-            let slots = membership.held().borrow_and_update().clone();
+            let (slots, in_use) = membership.take_up();
             if slots.is_empty() {
                 tokio::select! {
                     () = stop.cancelled() => break,
@@ -298,6 +298,7 @@ impl Subscription {
                     ended = &mut following => ended,
                 }
             };
+            drop(in_use);
             // Somebody else may follow now, and write the same rows, or erase whose data is in them.
             self.subscriber.forget();
             if is_replaced {

@@ -1,7 +1,7 @@
 //! Durable work that is due at a time: an order's expiry, a call of the payment gateway, a mail to send.
 //!
-//! Timers are set and cleared in the transaction that moves a process manager's checkpoint; what is due at once and
-//! may be repeated goes to a worker of the same process before that. A worker takes what is due under a lease and renews it while it works,
+//! Timers are set and cleared in the transaction that moves a process manager's checkpoint; what is due at once goes to a
+//! worker of the same process before that. A worker takes what is due under a lease and renews it while it works,
 //! so that a crash delays a piece of work by seconds, however long it may take, and never loses it; it must therefore
 //! be harmless to do it twice, which derived keys see to. All times are the database's.
 
@@ -203,9 +203,6 @@ pub struct Queue {
     pub concurrency: usize,
     /// How long a piece may take: one that hangs is left to somebody else.
     pub patience: Duration,
-    /// Whether a piece may be done twice also where nothing crashed, as when partitions change hands. Then what is due
-    /// at once begins before anything of it is written.
-    pub repeatable: bool,
 }
 
 /// Does what is due in one queue until `stop`.

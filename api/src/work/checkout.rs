@@ -15,8 +15,7 @@ use crate::services::OrdersService;
 use crate::work::Workers;
 
 /// Orders that were not paid: a decision takes milliseconds.
-const QUEUE: Queue =
-    Queue { name: Checkout::NAME, concurrency: 32, patience: Duration::from_secs(10), repeatable: false };
+const QUEUE: Queue = Queue { name: Checkout::NAME, concurrency: 32, patience: Duration::from_secs(10) };
 
 pub(super) fn work(workers: &mut Workers, service: OrdersService) {
     let log = service.surroundings.log.clone();

@@ -19,8 +19,7 @@ use crate::services::NotificationsService;
 use crate::work::Workers;
 
 /// Messages: a slow mail server may take most of a minute.
-const QUEUE: Queue =
-    Queue { name: Notices::NAME, concurrency: 32, patience: Duration::from_secs(60), repeatable: false };
+const QUEUE: Queue = Queue { name: Notices::NAME, concurrency: 32, patience: Duration::from_secs(60) };
 
 pub(super) fn work(
     workers: &mut Workers,

@@ -18,8 +18,7 @@ use crate::services::PaymentsService;
 use crate::work::Workers;
 
 /// Calls of the gateway, each within its patience.
-const QUEUE: Queue =
-    Queue { name: Settlement::NAME, concurrency: 64, patience: Duration::from_secs(20), repeatable: true };
+const QUEUE: Queue = Queue { name: Settlement::NAME, concurrency: 64, patience: Duration::from_secs(20) };
 /// How long a gateway may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a gateway is asked whether the owner of a card has done what was required of him.

@@ -1,9 +1,8 @@
-//! Work that is due at once goes straight to the worker of the process that sets it. What may be repeated goes before
-//! anything of it is written; see `holding.rs` for what is written of it, and when. Other work is written as taken, and
-//! goes once that is committed. Either way the database need not be asked for it.
+//! Work that is due at once goes straight to the worker of the process that sets it, before anything of it is written;
+//! see `holding.rs` for what is written of it, and when. The database need not be asked for it.
 //!
 //! A worker has places for a few times of what it does at the same time; what finds none is set to be taken by whoever
-//! has time.
+//! has time. What is asked for once more while it is under way, since its event came again, is not begun anew.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +13,7 @@ use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::holding::{Hold, InHand, Written};
+use super::holding::{Hold, InHand, Trace, Written};
 use super::rows::{PUT, delete, give_back, is_to_be_told, put};
 use super::{HELD_FOR, Queue, Timer, TimerChanges};
 use crate::checkpoints::Moving;
@@ -23,6 +22,8 @@ use crate::signal::TIMER_CHANNEL;
 
 /// How many rounds of what a worker does at the same time may be on their way to it.
 const ROUNDS: usize = 8;
+/// From how many traces of work on those that are lost are forgotten.
+const SWEPT_FROM: usize = 1_024;
 
 /// Work on its way to a worker.
 #[derive(Debug)]
@@ -42,24 +43,30 @@ impl Handed {
 /// The workers of this process that do the timed work of one log, by their queues.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Workers {
-    queues: Arc<Mutex<HashMap<&'static str, Way>>>,
+    queues: Arc<Mutex<HashMap<&'static str, mpsc::Sender<Handed>>>>,
+    /// What was handed to them, by its id.
+    traces: Arc<Mutex<HashMap<Uuid, Trace>>>,
 }
 
-/// The way to the worker of a queue.
-type Way = (Queue, mpsc::Sender<Handed>);
+/// How a piece of work gets to a worker.
+enum Way {
+    /// There is a place for it.
+    Place(OwnedPermit<Handed>),
+    /// It is there.
+    UnderWay(Hold),
+}
 
 impl Workers {
     /// Makes places for a queue's worker, in the stead of any before it.
     pub(super) fn join(&self, queue: Queue) -> mpsc::Receiver<Handed> {
         let (sender, receiver) = mpsc::channel(queue.concurrency * ROUNDS);
         if let Ok(mut queues) = self.queues.lock() {
-            queues.insert(queue.name, (queue, sender));
+            queues.insert(queue.name, sender);
         }
         receiver
     }
 
-    /// Gives the timed work of events of a log to the workers, if all of it that is due at once may be repeated, and
-    /// finds places; other changes are put aside. Says whether it did. Nothing of it has a row then; whoever stores the
+    /// Gives the timed work of events of a log to the workers, if all of it that is due at once finds places; other changes are put aside. Says whether it did. Nothing of it has a row then; whoever stores the
     /// checkpoints behind those events must [`change`](Workers::change) what is still in hand in the same statement.
     pub(crate) fn hand(&self, source: &str, changes: &TimerChanges, in_hand: &mut InHand) -> bool {
         let (later, at_once): (Vec<Timer>, Vec<Timer>) =
@@ -67,17 +74,40 @@ impl Workers {
         if in_hand.has_any_of(changes) || at_once.iter().any(|timer| in_hand.is_aside(source, timer.id)) {
             return false;
         }
-        let may_begin = |(queue, place): (Queue, _)| queue.repeatable.then_some(place);
-        let places: Option<Vec<OwnedPermit<Handed>>> =
-            at_once.iter().map(|timer| self.place(timer).and_then(may_begin)).collect();
-        let Some(places) = places else { return false };
+        let way = |timer| match self.under_way(timer) {
+            Some(hold) => Some(Way::UnderWay(hold)),
+            None => self.place(timer).map(Way::Place),
+        };
+        let ways: Option<Vec<Way>> = at_once.iter().map(way).collect();
+        let Some(ways) = ways else { return false };
         in_hand.put_aside(source, &TimerChanges { set: later, clear: changes.clear.clone() });
-        for (timer, place) in at_once.into_iter().zip(places) {
+        for (timer, way) in at_once.into_iter().zip(ways) {
             let timer = Arc::new(timer);
-            let hold = in_hand.add(source, Arc::clone(&timer));
-            drop(place.send(Handed { timer, hold, at: Instant::now() }));
+            match way {
+                Way::UnderWay(hold) => in_hand.add(source, timer, hold),
+                Way::Place(place) => {
+                    let hold = Hold::unwritten();
+                    in_hand.add(source, Arc::clone(&timer), hold.clone());
+                    self.send(place, timer, hold);
+                }
+            }
         }
         true
+    }
+
+    /// The hold on work that a worker of this process has, or is about to get.
+    fn under_way(&self, timer: &Timer) -> Option<Hold> {
+        self.traces.lock().ok()?.get(&timer.id)?.hold(timer)
+    }
+
+    fn send(&self, place: OwnedPermit<Handed>, timer: Arc<Timer>, hold: Hold) {
+        if let Ok(mut traces) = self.traces.lock() {
+            if traces.len() >= SWEPT_FROM && traces.len() == traces.capacity() {
+                traces.retain(|_, trace| !trace.is_lost());
+            }
+            traces.insert(timer.id, Trace::of(&timer, &hold));
+        }
+        drop(place.send(Handed { timer, hold, at: Instant::now() }));
     }
 
     /// Sets and clears timers together with the checkpoints of a log, and writes what is still in hand because of its
@@ -93,10 +123,16 @@ impl Workers {
         in_hand: &mut InHand,
         moving: &Moving<'_>,
     ) -> sqlx::Result<bool> {
-        let changes = &in_hand.with_aside(moving.source, changes);
+        let mut changes = in_hand.with_aside(moving.source, changes);
+        // What is under way is not handed over again. What was set anew is other work.
+        changes.set.retain(|timer| {
+            let under_way = if in_hand.has(timer.id) { None } else { self.under_way(timer) };
+            under_way.map(|hold| in_hand.add(moving.source, Arc::new(timer.clone()), hold)).is_none()
+        });
+        let changes = &changes;
         let writing = in_hand.begin_writing(moving.source, changes);
-        let places = changes.set.iter().map(|timer| self.place(timer).map(|(_, place)| place));
-        let places: Vec<Option<OwnedPermit<Handed>>> = places.collect();
+        let places: Vec<Option<OwnedPermit<Handed>>> =
+            changes.set.iter().map(|timer| self.place(timer)).collect();
         let new = changes.set.iter().zip(&places).map(|(timer, place)| (timer, place.is_some()));
         let unfinished = writing.0.iter().map(|writing| (&*writing.timer, writing.taken));
         let (set, taken): (Vec<&Timer>, Vec<bool>) = new.chain(unfinished).unzip();
@@ -118,8 +154,7 @@ impl Workers {
         }
         for (timer, place) in changes.set.iter().zip(places) {
             if let (Some(place), Some(until)) = (place, leases.get(&timer.id)) {
-                let hold = Hold::leased(*until);
-                drop(place.send(Handed { timer: Arc::new(timer.clone()), hold, at: Instant::now() }));
+                self.send(place, Arc::new(timer.clone()), Hold::leased(*until));
             }
         }
         let (mut done, mut left) = (Vec::new(), Vec::new());
@@ -139,11 +174,11 @@ impl Workers {
     }
 
     /// A place at the worker for work that is due at once; none when it has none, or is not of this process.
-    fn place(&self, timer: &Timer) -> Option<(Queue, OwnedPermit<Handed>)> {
+    fn place(&self, timer: &Timer) -> Option<OwnedPermit<Handed>> {
         if timer.due_at.is_some() {
             return None;
         }
-        let (queue, worker) = self.queues.lock().ok()?.get(timer.queue.as_str())?.clone();
-        Some((queue, worker.try_reserve_owned().ok()?))
+        let worker = self.queues.lock().ok()?.get(timer.queue.as_str())?.clone();
+        worker.try_reserve_owned().ok()
     }
 }

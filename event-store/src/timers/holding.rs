@@ -6,7 +6,7 @@
 //! too, and what is cleared before has no row either.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -63,13 +63,39 @@ pub(super) enum PuttingOff {
     Over,
 }
 
+/// What is left of a piece of work for whoever is asked for it again: nothing once nobody holds it.
+#[derive(Debug)]
+pub(super) struct Trace {
+    timer: Weak<Timer>,
+    standing: Weak<Mutex<Standing>>,
+}
+
+impl Trace {
+    pub(super) fn of(timer: &Arc<Timer>, hold: &Hold) -> Self {
+        Self { timer: Arc::downgrade(timer), standing: Arc::downgrade(&hold.0) }
+    }
+
+    /// The hold on this very work, unless it is over.
+    pub(super) fn hold(&self, timer: &Timer) -> Option<Hold> {
+        self.timer.upgrade().filter(|known| **known == *timer)?;
+        let hold = Hold(self.standing.upgrade()?);
+        let is_over = matches!(*hold.standing(), Standing::Over | Standing::Writing(Meanwhile::Done));
+        (!is_over).then_some(hold)
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.standing.strong_count() == 0
+    }
+}
+
 impl Hold {
     /// The hold on work that has a row.
     pub(super) fn leased(until: DateTime<Utc>) -> Self {
         Self(Arc::new(Mutex::new(Standing::Leased(until))))
     }
 
-    fn unwritten() -> Self {
+    /// The hold on work that has none yet.
+    pub(super) fn unwritten() -> Self {
         Self(Arc::new(Mutex::new(Standing::Unwritten)))
     }
 
@@ -214,10 +240,8 @@ impl Piece {
 
 impl InHand {
     /// Takes note of a piece of work that an event of a log asked for.
-    pub(super) fn add(&mut self, source: &str, timer: Arc<Timer>) -> Hold {
-        let hold = Hold::unwritten();
-        self.pieces.push(Piece { source: source.to_owned(), timer, hold: hold.clone() });
-        hold
+    pub(super) fn add(&mut self, source: &str, timer: Arc<Timer>, hold: Hold) {
+        self.pieces.push(Piece { source: source.to_owned(), timer, hold });
     }
 
     /// Takes note of changes that events of a log ask for, none of which is due at once.
@@ -244,6 +268,11 @@ impl InHand {
         self.settle();
         self.pieces.iter().any(|piece| piece.source == source)
             || self.aside.get(source).is_some_and(|aside| !aside.is_empty())
+    }
+
+    /// Whether work with this id is here already.
+    pub(super) fn has(&self, id: Uuid) -> bool {
+        self.pieces.iter().any(|piece| piece.timer.id == id)
     }
 
     /// Whether some of this work is here already, under the same id.
@@ -324,7 +353,8 @@ mod tests {
 
     fn in_hand() -> (InHand, Hold) {
         let mut in_hand = InHand::default();
-        let hold = in_hand.add("accounts", Arc::new(timer(1)));
+        let hold = Hold::unwritten();
+        in_hand.add("accounts", Arc::new(timer(1)), hold.clone());
         (in_hand, hold)
     }
 

@@ -57,6 +57,56 @@ async fn the_slots_of_a_process_that_died_are_free_before_its_leases_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn slots_change_hands_when_whoever_uses_them_lets_go() {
+    let (database, log) = log().await;
+    let mut first = log.leases().join("work", 4);
+    let so_many = |count: usize| move |slots: &event_store::lease::Slots| slots.len() == count;
+    tokio::time::timeout(PATIENCE, first.held().wait_for(so_many(4)))
+        .await
+        .expect("in time")
+        .expect("it stands");
+    let (used, in_use) = first.take_up();
+    assert_eq!(used.len(), 4);
+    let other = open(&database).await;
+    let mut second = other.leases().join("work", 4);
+    // It is told to let go of two.
+    tokio::time::timeout(PATIENCE, first.held().wait_for(so_many(2)))
+        .await
+        .expect("in time")
+        .expect("it stands");
+    // Longer than it takes to share out, and shorter than it may hang.
+    let early = tokio::time::timeout(BEFORE_ANY_LEASE_ENDS, second.held().wait_for(so_many(2))).await.is_ok();
+    assert!(!early, "they are in use");
+    drop(in_use);
+    let let_go = Instant::now();
+    tokio::time::timeout(PATIENCE, second.held().wait_for(so_many(2)))
+        .await
+        .expect("in time")
+        .expect("it stands");
+    assert!(let_go.elapsed() < LEASE, "it took {:?}", let_go.elapsed());
+    let (kept, _in_use) = first.take_up();
+    assert!(kept.len() == 2 && kept.is_disjoint(&second.held().borrow()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_let_go_of_slots_loses_them() {
+    let (database, log) = log().await;
+    let mut first = log.leases().join("work", 4);
+    let so_many = |count: usize| move |slots: &event_store::lease::Slots| slots.len() == count;
+    tokio::time::timeout(PATIENCE, first.held().wait_for(so_many(4)))
+        .await
+        .expect("in time")
+        .expect("it stands");
+    let (_used, _in_use) = first.take_up();
+    let other = open(&database).await;
+    let mut second = other.leases().join("work", 4);
+    tokio::time::timeout(PATIENCE, second.held().wait_for(so_many(2)))
+        .await
+        .expect("in time")
+        .expect("it stands");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_freezes_in_a_transaction_lets_go_of_its_checkpoints_before_its_leases_end() {
     let (database, frozen) = log().await;
     let heir = open(&database).await;
