@@ -422,6 +422,18 @@ async fn work_under_way_is_not_begun_anew_when_its_event_comes_again() {
     assert_eq!(count(&log, "true").await, 0);
 }
 
+/// Sets work like [`Chores`], so slowly that another process gets hold of the partitions before it is ready, unless that
+/// is kept waiting.
+struct Slowly(Chores);
+
+#[async_trait]
+impl Reactor for Slowly {
+    async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        self.0.react(batch).await
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn work_is_done_once_while_its_partitions_change_hands() {
     let (database, first) = log().await;
@@ -433,12 +445,13 @@ async fn work_is_done_once_while_its_partitions_change_hands() {
             let tell = tell.clone();
             async move {
                 tell.send(due.id).expect("somebody listens");
-                tokio::time::sleep(Duration::from_millis(20)).await;
                 Done::Finished
             }
         };
         let worker = tokio::spawn(timers::work(log.clone(), queue(64), note, stop.clone()));
-        (chores(log, &stop), worker, stop)
+        let subscriber = Arc::new(Reacting(Slowly(Chores { refused: None })));
+        let follower = Subscription { subscriber, ..subscription(log, None) }.run(stop.clone());
+        (tokio::spawn(follower), worker, stop)
     };
     let ids: Vec<String> = (0..64).map(|_| new_id()).collect();
     let staying = begin(&first);
@@ -449,6 +462,7 @@ async fn work_is_done_once_while_its_partitions_change_hands() {
         while tokio::time::Instant::now() < until {
             deposit(&first, &ids[events % ids.len()], 1).await;
             events += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         stop.cancel();
         follower.await.expect("the subscription ends");
