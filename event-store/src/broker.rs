@@ -19,7 +19,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ const INBOX_RECORDS: usize = 20_000;
 const ANSWERED_WITHIN_MS: &str = "6000";
 /// How long a record waits for others of its partition.
 const LINGER_MS: &str = "1";
+/// How long one wait for reports may take, and the end of a producer that nobody has any more. Each report ends the wait.
+const REPORTED_WITHIN: Duration = Duration::from_secs(1);
 /// How long the creation of a topic may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -174,7 +176,7 @@ impl Listener {
 
 struct Inner {
     config: BrokerConfig,
-    producer: RwLock<Option<Arc<ThreadedProducer<Reports>>>>,
+    producer: RwLock<Option<Arc<BaseProducer<Reports>>>>,
     inboxes: Mutex<Vec<Inbox>>,
     consuming: AtomicBool,
     stop: CancellationToken,
@@ -263,7 +265,7 @@ impl Broker {
     }
 
     /// The process's idempotent producer.
-    pub(crate) fn producer(&self) -> Result<Arc<ThreadedProducer<Reports>>> {
+    pub(crate) fn producer(&self) -> Result<Arc<BaseProducer<Reports>>> {
         if let Ok(producer) = self.inner.producer.read()
             && let Some(producer) = producer.as_ref()
             // One that failed for good refuses everything, whether or not anybody was left to give it up.
@@ -271,7 +273,7 @@ impl Broker {
         {
             return Ok(Arc::clone(producer));
         }
-        let made: ThreadedProducer<Reports> = self
+        let made: BaseProducer<Reports> = self
             .client()
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -288,6 +290,7 @@ impl Broker {
             .set("topic.metadata.propagation.max.ms", "2000")
             .create_with_context(Reports)?;
         let made = Arc::new(made);
+        hand_out_reports(&made)?;
         if let Ok(mut producer) = self.inner.producer.write() {
             *producer = Some(Arc::clone(&made));
         }
@@ -296,7 +299,7 @@ impl Broker {
 
     /// Gives up a producer after a delivery error, with all that it has queued; the next call makes another.
     /// One that has taken its place by now is left alone: others already publish through it.
-    pub(crate) fn give_up(&self, failed: &Arc<ThreadedProducer<Reports>>) {
+    pub(crate) fn give_up(&self, failed: &Arc<BaseProducer<Reports>>) {
         if let Ok(mut producer) = self.inner.producer.write()
             && producer.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed))
         {
@@ -307,7 +310,7 @@ impl Broker {
 
     /// Sends a record; its fate is reported to `delivery`. Gives the record back when the queue is full.
     pub(crate) fn send(
-        producer: &ThreadedProducer<Reports>,
+        producer: &BaseProducer<Reports>,
         topic: &str,
         partition: i16,
         key: &str,
@@ -350,6 +353,19 @@ impl Broker {
         }
         Listener { records, known }
     }
+}
+
+/// Has a thread hand out what a producer reports, until nobody else has the producer. rdkafka's `ThreadedProducer` waits for
+/// 100 ms at a time, and spends the last one of them asking again and again.
+fn hand_out_reports(producer: &Arc<BaseProducer<Reports>>) -> Result<()> {
+    let producer = Arc::downgrade(producer);
+    let hand_out = move || {
+        while let Some(producer) = producer.upgrade() {
+            producer.poll(REPORTED_WITHIN);
+        }
+    };
+    let spawned = std::thread::Builder::new().name("mart-reports".to_owned()).spawn(hand_out);
+    spawned.map(|_| ()).map_err(|error| Error::Malformed(format!("no thread for the producer: {error}")))
 }
 
 type Admin = AdminClient<DefaultClientContext>;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use chrono::SecondsFormat;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::ThreadedProducer;
+use rdkafka::producer::BaseProducer;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -239,7 +239,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
 }
 
 async fn send(
-    producer: &ThreadedProducer<Reports>,
+    producer: &BaseProducer<Reports>,
     topic: &str,
     event: &Recorded,
     published: &Published,
@@ -316,12 +316,7 @@ impl Progress {
         Ok(Self { source: log.source().to_owned(), stored, acknowledged: stored, ahead: BTreeSet::new() })
     }
 
-    fn note(
-        &mut self,
-        report: Report,
-        broker: &Broker,
-        producer: &Arc<ThreadedProducer<Reports>>,
-    ) -> Result<()> {
+    fn note(&mut self, report: Report, broker: &Broker, producer: &Arc<BaseProducer<Reports>>) -> Result<()> {
         if planted!("defect-relay-marks-before-ack") {
             return Ok(());
         }

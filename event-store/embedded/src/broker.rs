@@ -12,7 +12,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
 use doorway::Doorway;
 
@@ -46,7 +46,7 @@ pub enum BrokerError {
 /// A one-broker cluster in this process; it ends, and forgets, when it is dropped.
 pub struct EmbeddedBroker {
     /// Owns the cluster: librdkafka makes it together with a client that is configured for it.
-    owner: ThreadedProducer<Silent>,
+    owner: BaseProducer<Silent>,
     doorway: Option<Doorway>,
 }
 
@@ -141,11 +141,13 @@ impl EmbeddedBroker {
     }
 
     fn cluster(&self) -> MockCluster<'_, Silent> {
+        // It has something to say only after it was told something.
+        self.owner.poll(Duration::ZERO);
         self.owner.client().mock_cluster().expect("the client was configured to have a cluster")
     }
 }
 
-fn owner() -> Result<ThreadedProducer<Silent>, KafkaError> {
+fn owner() -> Result<BaseProducer<Silent>, KafkaError> {
     ClientConfig::new()
         .set("test.mock.num.brokers", "1")
         .set_log_level(RDKafkaLogLevel::Emerg)
