@@ -4,6 +4,7 @@
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
+use tokio::task::futures::TaskLocalFuture;
 use uuid::Uuid;
 
 use crate::trace_context::{self, TraceContext};
@@ -23,9 +24,10 @@ pub fn current() -> String {
     REQUEST_ID.try_with(Clone::clone).unwrap_or_default()
 }
 
-/// Runs a future as part of the request `id`.
-pub async fn scope<F: Future>(id: String, future: F) -> F::Output {
-    REQUEST_ID.scope(id, future).await
+/// Runs a future as part of the request `id`. No `async fn`, which would have room for the future twice: as what it was
+/// given, and as what it waits for.
+pub fn scope<F: Future>(id: String, future: F) -> TaskLocalFuture<String, F> {
+    REQUEST_ID.scope(id, future)
 }
 
 /// The middleware: gives the request its id and its place in a trace, and the answer the id.

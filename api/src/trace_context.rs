@@ -4,6 +4,7 @@ use std::fmt;
 
 use axum::http::HeaderMap;
 use rand::Rng;
+use tokio::task::futures::TaskLocalFuture;
 
 /// The header's name.
 pub const HEADER: &str = "traceparent";
@@ -76,8 +77,8 @@ pub fn current() -> Option<TraceContext> {
 }
 
 /// Runs a future as part of a trace.
-pub async fn scope<F: Future>(trace: TraceContext, future: F) -> F::Output {
-    TRACE.scope(trace, future).await
+pub fn scope<F: Future>(trace: TraceContext, future: F) -> TaskLocalFuture<TraceContext, F> {
+    TRACE.scope(trace, future)
 }
 
 #[cfg(test)]

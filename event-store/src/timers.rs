@@ -303,7 +303,9 @@ where
 
     fn begin(&mut self, due: Due, hold: Hold, timer: Option<Arc<Timer>>) {
         let id = due.id;
-        let task = self.running.spawn(done(self.queue.name, (self.handle)(due)));
+        // In a box, since a task is copied several times before it runs.
+        let work = Box::pin((self.handle)(due));
+        let task = self.running.spawn(done(self.queue.name, work));
         self.held.insert(task.id(), Held { id, hold, timer, since: Instant::now() });
     }
 
