@@ -34,7 +34,8 @@ const INBOX_RECORDS: usize = 20_000;
 const ANSWERED_WITHIN_MS: &str = "6000";
 /// How long a record waits for others of its partition.
 const LINGER_MS: &str = "1";
-/// How long one wait for reports may take, and the end of a producer that nobody has any more. Each report ends the wait.
+/// How long the thread that hands out reports keeps a producer that nobody else has any more. A report is handed out at
+/// once.
 const REPORTED_WITHIN: Duration = Duration::from_secs(1);
 /// How long the creation of a topic may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);

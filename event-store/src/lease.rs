@@ -26,7 +26,8 @@ use crate::{Error, Result, crash_point};
 const HELD_FOR: Duration = Duration::from_secs(6);
 /// How often leases are renewed and shared out.
 const RENEWED_EVERY: Duration = Duration::from_secs(2);
-/// How long whoever works on a slot that another process is to have may take to let go of it.
+/// How long whoever works on a slot that another process is to have may take to let go of it; looked at when leases are
+/// shared out.
 const LET_GO_WITHIN: Duration = Duration::from_secs(6);
 /// How long a renewal may take: a session that hangs is given up while the leases still hold.
 const RENEWED_WITHIN: Duration = Duration::from_secs(3);

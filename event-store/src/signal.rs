@@ -228,7 +228,7 @@ impl Signal {
 
     /// Whether no other process works on this database, as far as is heard: nobody needs to be told what this one
     /// writes.
-    pub(crate) fn is_alone(&self) -> bool {
+    pub fn is_alone(&self) -> bool {
         self.inner.presence.is_alone()
     }
 

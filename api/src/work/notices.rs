@@ -56,11 +56,11 @@ async fn deliver(
     id: NotificationId,
     due: &Due,
 ) -> Done {
-    // At the first attempt nobody else has tried, and what is remembered will do when it says that it waits.
-    let known = match due.attempts {
-        1 => service.notifications.remembered(&id.to_string()).map(|known| known.aggregate),
-        _ => None,
-    };
+    // At the first attempt nobody else has tried, unless another process had the event before, and was lost. Without others
+    // what is remembered will do when it says that it waits.
+    let may_remember = due.attempts == 1 && service.surroundings.log.signal().is_alone();
+    let remembered = may_remember.then(|| service.notifications.remembered(&id.to_string())).flatten();
+    let known = remembered.map(|known| known.aggregate);
     let waits =
         |known: &Notification| matches!(known, Notification::Queued { progress: Progress::Waiting, .. });
     let notification = match known.filter(waits) {

@@ -88,8 +88,24 @@ impl Applier {
             self.underway.begin(&subscription.subscriber, source, batch).await;
             return self.finish(subscription, cursors).await;
         }
-        Ok(self.finish_all(subscription, cursors).await?
-            && self.apply(subscription, &mut cursors[source], &batch, None).await?)
+        if !self.finish_all(subscription, cursors).await? {
+            return Ok(false);
+        }
+        if !self.apply(subscription, &mut cursors[source], &batch, None).await? {
+            return self.end(subscription, cursors).await;
+        }
+        Ok(true)
+    }
+
+    /// Stores what is in hand and not stored yet, as far as this process is still the owner: whoever follows is to do
+    /// nothing of it again. Says that this process does not go on.
+    async fn end(&mut self, subscription: &Subscription, cursors: &mut [Cursor]) -> Result<bool> {
+        for cursor in cursors {
+            if !self.store(subscription, cursor).await? {
+                break;
+            }
+        }
+        Ok(false)
     }
 
     /// Waits until a batch is prepared that nothing is ahead of; for ever when none is under way.
@@ -110,7 +126,7 @@ impl Applier {
             };
             match self.apply(subscription, &mut cursors[source], &batch, prepared).await {
                 Ok(true) => {}
-                Ok(false) => return Ok(false),
+                Ok(false) => return self.end(subscription, cursors).await,
                 Err(error) => {
                     // All of them are given again: not while they are still at work.
                     self.underway.give_up().await;
@@ -119,7 +135,7 @@ impl Applier {
             }
             for (source, batch) in behind {
                 if !self.apply(subscription, &mut cursors[source], &batch, None).await? {
-                    return Ok(false);
+                    return self.end(subscription, cursors).await;
                 }
             }
         }

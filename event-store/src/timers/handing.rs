@@ -66,7 +66,8 @@ impl Workers {
         receiver
     }
 
-    /// Gives the timed work of events of a log to the workers, if all of it that is due at once finds places; other changes are put aside. Says whether it did. Nothing of it has a row then; whoever stores the
+    /// Gives the timed work of events of a log to the workers, if all of it that is due at once finds places; other
+    /// changes are put aside. Says whether it did. Nothing of it has a row then; whoever stores the
     /// checkpoints behind those events must [`change`](Workers::change) what is still in hand in the same statement.
     pub(crate) fn hand(&self, source: &str, changes: &TimerChanges, in_hand: &mut InHand) -> bool {
         let (later, at_once): (Vec<Timer>, Vec<Timer>) =

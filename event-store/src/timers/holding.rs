@@ -79,8 +79,15 @@ impl Trace {
     pub(super) fn hold(&self, timer: &Timer) -> Option<Hold> {
         self.timer.upgrade().filter(|known| **known == *timer)?;
         let hold = Hold(self.standing.upgrade()?);
-        let is_over = matches!(*hold.standing(), Standing::Over | Standing::Writing(Meanwhile::Done));
-        (!is_over).then_some(hold)
+        let mut standing = hold.standing();
+        match *standing {
+            Standing::Over | Standing::Writing(Meanwhile::Done) => return None,
+            // Its event comes again, so the commit with its row was undone: the server was lost before it was flushed.
+            Standing::Leased(_) => *standing = Standing::Unwritten,
+            Standing::Unwritten | Standing::Left | Standing::Writing(_) => {}
+        }
+        drop(standing);
+        Some(hold)
     }
 
     pub(super) fn is_lost(&self) -> bool {

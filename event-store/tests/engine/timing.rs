@@ -422,6 +422,96 @@ async fn work_under_way_is_not_begun_anew_when_its_event_comes_again() {
     assert_eq!(count(&log, "true").await, 0);
 }
 
+/// Sets work like [`Chores`], and is told to stop with the first event of a stream.
+struct Stopped {
+    by: String,
+    stop: CancellationToken,
+}
+
+#[async_trait]
+impl Reactor for Stopped {
+    async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
+        if batch.iter().any(|event| event.aggregate_id == self.by) {
+            self.stop.cancel();
+        }
+        Chores { refused: None }.react(batch).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_in_hand_is_written_when_a_subscription_ends_at_a_parked_stream() {
+    let (_database, log) = log().await;
+    let (stop, stop_working) = (CancellationToken::new(), CancellationToken::new());
+    let (parked, id) = (new_id(), new_id());
+    let follower = chores_but(Some(1), &log, &stop);
+    deposit(&log, &parked, 1).await;
+    let is_parked = async {
+        let parked = "select count(*) from event_store.parked";
+        while sqlx::query_scalar::<_, i64>(parked).fetch_one(log.database()).await.expect("counted") == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TAKEN_UP_WITHIN, is_parked).await.expect("it is parked");
+    stop.cancel();
+    follower.await.expect("the subscription ends");
+
+    // The next one reads both at once, and one by one because of the second.
+    deposit(&log, &id, 1).await;
+    deposit(&log, &parked, 1).await;
+    let endless = |_: Due| std::future::pending();
+    let worker = tokio::spawn(timers::work(log.clone(), queue(4), endless, stop_working.clone()));
+    let stop = CancellationToken::new();
+    let subscriber = Arc::new(Reacting(Stopped { by: id, stop: stop.clone() }));
+    let stopped = Subscription { subscriber, ..subscription(&log, None) }.run(stop);
+    tokio::time::timeout(TAKEN_UP_WITHIN, stopped).await.expect("it ends");
+    assert_eq!(count(&log, "due_at > clock_timestamp()").await, 1);
+    worker.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_whose_row_was_lost_with_its_checkpoint_gets_another() {
+    let (_database, log) = log().await;
+    let stop = CancellationToken::new();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let endless = move |due: Due| {
+        tell.send(due.id).expect("somebody listens");
+        std::future::pending()
+    };
+    let worker = tokio::spawn(timers::work(log.clone(), queue(4), endless, stop.clone()));
+    let follower = chores(&log, &stop);
+    let id = new_id();
+    deposit(&log, &id, 1).await;
+    let first = tokio::time::timeout(TAKEN_UP_WITHIN, told.recv()).await.expect("in time").expect("it runs");
+    let row = format!("id = '{first}'");
+    let is_written = async {
+        while count(&log, &row).await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TAKEN_UP_WITHIN, is_written).await.expect("it is written with its checkpoint");
+
+    // As when the server is lost before it has flushed that.
+    sqlx::raw_sql(
+        "begin; delete from event_store.timers; \
+         update event_store.checkpoints set position = 0 where position > 0; commit",
+    )
+    .execute(log.database())
+    .await
+    .expect("undone");
+    deposit(&log, &id, 1).await;
+    let is_written = async {
+        while count(&log, &row).await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TAKEN_UP_WITHIN, is_written).await.expect("it is written again");
+    let second = tokio::time::timeout(TAKEN_UP_WITHIN, told.recv()).await.expect("in time").expect("it runs");
+    assert!(second != first && told.try_recv().is_err(), "the first is under way already");
+    stop.cancel();
+    follower.await.expect("the subscription ends");
+    worker.abort();
+}
+
 /// Sets work like [`Chores`], so slowly that another process gets hold of the partitions before it is ready, unless that
 /// is kept waiting.
 struct Slowly(Chores);
