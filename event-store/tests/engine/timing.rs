@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::account::{log, new_id, open};
+use crate::account::{log, new_id};
 use crate::failing::deposit;
 use crate::following::{caught_up, subscription};
 
@@ -510,70 +510,6 @@ async fn work_whose_row_was_lost_with_its_checkpoint_gets_another() {
     stop.cancel();
     follower.await.expect("the subscription ends");
     worker.abort();
-}
-
-/// Sets work like [`Chores`], so slowly that another process gets hold of the partitions before it is ready, unless that
-/// is kept waiting.
-struct Slowly(Chores);
-
-#[async_trait]
-impl Reactor for Slowly {
-    async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
-        self.0.react(batch).await
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn work_is_done_once_while_its_partitions_change_hands() {
-    let (database, first) = log().await;
-    let second = open(&database).await;
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let begin = |log: &event_store::Log| {
-        let (tell, stop) = (tell.clone(), CancellationToken::new());
-        let note = move |due: Due| {
-            let tell = tell.clone();
-            async move {
-                tell.send(due.id).expect("somebody listens");
-                Done::Finished
-            }
-        };
-        let worker = tokio::spawn(timers::work(log.clone(), queue(64), note, stop.clone()));
-        let subscriber = Arc::new(Reacting(Slowly(Chores { refused: None })));
-        let follower = Subscription { subscriber, ..subscription(log, None) }.run(stop.clone());
-        (tokio::spawn(follower), worker, stop)
-    };
-    let ids: Vec<String> = (0..64).map(|_| new_id()).collect();
-    let staying = begin(&first);
-    let mut events = 0;
-    for _ in 0..2 {
-        let (follower, worker, stop) = begin(&second);
-        let until = tokio::time::Instant::now() + Duration::from_secs(5);
-        while tokio::time::Instant::now() < until {
-            deposit(&first, &ids[events % ids.len()], 1).await;
-            events += 1;
-            // Who joins a group looks at once for slots that are free.
-            drop(second.leases().join("bystander", 1));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        stop.cancel();
-        follower.await.expect("the subscription ends");
-        worker.await.expect("the worker ends");
-    }
-    let mut done = Vec::new();
-    while done.len() < events {
-        done.push(
-            tokio::time::timeout(TAKEN_UP_WITHIN, told.recv()).await.expect("in time").expect("it runs"),
-        );
-    }
-    let (follower, worker, stop) = staying;
-    stop.cancel();
-    follower.await.expect("the subscription ends");
-    worker.await.expect("the worker ends");
-    assert_eq!(told.try_recv().ok(), None, "some are done twice");
-    done.sort_unstable();
-    done.dedup();
-    assert_eq!(done.len(), events);
 }
 
 #[tokio::test(flavor = "multi_thread")]
