@@ -60,8 +60,11 @@ impl LocalContacts {
 #[async_trait]
 impl Contacts for LocalContacts {
     async fn contact(&self, user_id: Uuid) -> Result<Option<Contact>, ContactsError> {
-        let loaded = self.users.load(&user_id.to_string()).await;
-        let loaded = loaded.map_err(|error| ContactsError(Box::new(error)))?;
+        let id = user_id.to_string();
+        let loaded = match self.users.current(&id) {
+            Some(current) => current,
+            None => self.users.load(&id).await.map_err(|error| ContactsError(Box::new(error)))?,
+        };
         Ok(loaded.aggregate.account().and_then(of_account))
     }
 }

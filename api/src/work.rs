@@ -13,7 +13,7 @@ use std::time::Duration;
 use event_store::broker::Broker;
 use event_store::subscription::{Pace, Reacting, Reactor, Retried, Source, Subscription, retry_parked};
 use event_store::timers::{self, Done, Due, Queue};
-use event_store::{Log, commands, panics, planted, relay};
+use event_store::{Log, Target, commands, panics, planted, relay};
 use projections::Event;
 use projections::projector::Sources;
 use tokio::task::JoinSet;
@@ -36,7 +36,7 @@ use crate::services::{InventoryService, NotificationsService, OrdersService, Pay
 
 pub(crate) use feeds::listeners;
 use feeds::{Feed, feeds_of};
-use manager::{Dispatch, Forgetting, Managed, Manager, dispatch};
+use manager::{Dispatch, Forgetting, Managed, Manager, dispatch, target};
 
 /// How often kept answers are purged.
 const PURGED_EVERY: Duration = Duration::from_secs(600);
@@ -221,7 +221,7 @@ fn inventory(service: &InventoryService, reading: &Reading<'_>) -> [Subscription
     let stock = service.stock.clone();
     let to_stock: Dispatch<InventoryCommand> = Arc::new(move |command, origin| {
         let InventoryCommand::StockItem(id, command) = command;
-        dispatch(stock.clone(), id.to_string(), command, origin)
+        dispatch(stock.clone(), Target::Existing(id.to_string()), command, origin)
     });
     let reservations = Manager::new(Reservations, Arc::clone(&to_stock), |event| match event {
         Event::Order(OrderEvent::OrderCancelling { .. })
@@ -229,11 +229,11 @@ fn inventory(service: &InventoryService, reading: &Reading<'_>) -> [Subscription
         {
             None
         }
-        Event::Order(event) => Some(ReservationsEvent::Orders(event)),
+        Event::Order(event) => Some(ReservationsEvent::Orders(event.clone())),
         _ => None,
     });
     let stock_keeping = Manager::new(StockKeeping, to_stock, |event| match event {
-        Event::Product(event) => Some(StockKeepingEvent::Catalog(event)),
+        Event::Product(event) => Some(StockKeepingEvent::Catalog(event.clone())),
         _ => None,
     });
     [reading.manage(reservations), reading.manage(stock_keeping)]
@@ -242,22 +242,26 @@ fn inventory(service: &InventoryService, reading: &Reading<'_>) -> [Subscription
 fn orders(service: &OrdersService, reading: &Reading<'_>) -> [Subscription; 2] {
     let (orders, carts) = (service.orders.clone(), service.carts.clone());
     let to_orders: Dispatch<OrdersCommand> = Arc::new(move |command, origin| match command {
-        OrdersCommand::Order(id, command) => dispatch(orders.clone(), id.to_string(), command, origin),
-        OrdersCommand::Cart(id, command) => dispatch(carts.clone(), id.to_string(), command, origin),
+        OrdersCommand::Order(id, command) => {
+            dispatch(orders.clone(), Target::Existing(id.to_string()), command, origin)
+        }
+        OrdersCommand::Cart(id, command) => {
+            dispatch(carts.clone(), Target::Existing(id.to_string()), command, origin)
+        }
     });
     let checkout = Checkout {
         pay_within_seconds: u32::try_from(service.pay_within.as_secs()).unwrap_or(u32::MAX),
         ..Checkout::default()
     };
     let checkout = Manager::new(checkout, Arc::clone(&to_orders), |event| match event {
-        Event::StockItem(event) => Some(CheckoutEvent::Inventory(event)),
-        Event::Payment(event) => Some(CheckoutEvent::Payments(event)),
-        Event::Cart(event) => Some(CheckoutEvent::Carts(event)),
-        Event::Order(event) => Some(CheckoutEvent::Orders(event)),
+        Event::StockItem(event) => Some(CheckoutEvent::Inventory(event.clone())),
+        Event::Payment(event) => Some(CheckoutEvent::Payments(event.clone())),
+        Event::Cart(event) => Some(CheckoutEvent::Carts(event.clone())),
+        Event::Order(event) => Some(CheckoutEvent::Orders(event.clone())),
         Event::User(_) | Event::Product(_) | Event::Notification(_) => None,
     });
     let housekeeping = Manager::new(Housekeeping, to_orders, |event| match event {
-        Event::User(event) => Some(HousekeepingEvent::Users(event)),
+        Event::User(event) => Some(HousekeepingEvent::Users(event.clone())),
         _ => None,
     });
     [reading.manage(checkout), reading.manage(housekeeping)]
@@ -267,11 +271,11 @@ fn payments(service: &PaymentsService, reading: &Reading<'_>) -> Subscription {
     let payments = service.payments.clone();
     let to_payments: Dispatch<PaymentsCommand> = Arc::new(move |command, origin| {
         let PaymentsCommand::Payment(id, command) = command;
-        dispatch(payments.clone(), id.to_string(), command, origin)
+        dispatch(payments.clone(), target(id.to_string(), command.is_first()), command, origin)
     });
     let settlement = Manager::new(Settlement, to_payments, |event| match event {
-        Event::Order(event) => Some(SettlementEvent::Orders(event)),
-        Event::Payment(event) => Some(SettlementEvent::Payments(event)),
+        Event::Order(event) => Some(SettlementEvent::Orders(event.clone())),
+        Event::Payment(event) => Some(SettlementEvent::Payments(event.clone())),
         _ => None,
     });
     reading.manage(settlement)
@@ -281,13 +285,13 @@ fn notifications(service: &NotificationsService, reading: &Reading<'_>) -> Subsc
     let notifications = service.notifications.clone();
     let to_notifications: Dispatch<NotificationsCommand> = Arc::new(move |command, origin| {
         let NotificationsCommand::Notification(id, command) = command;
-        dispatch(notifications.clone(), id.to_string(), command, origin)
+        dispatch(notifications.clone(), target(id.to_string(), command.is_first()), command, origin)
     });
     let notices = Manager::new(Notices, to_notifications, |event| match event {
-        Event::User(event) => Some(NoticesEvent::Users(event)),
-        Event::Order(event) => Some(NoticesEvent::Orders(event)),
-        Event::Payment(event) => Some(NoticesEvent::Payments(event)),
-        Event::Notification(event) => Some(NoticesEvent::Notifications(event)),
+        Event::User(event) => Some(NoticesEvent::Users(event.clone())),
+        Event::Order(event) => Some(NoticesEvent::Orders(event.clone())),
+        Event::Payment(event) => Some(NoticesEvent::Payments(event.clone())),
+        Event::Notification(event) => Some(NoticesEvent::Notifications(event.clone())),
         Event::Product(_) | Event::StockItem(_) | Event::Cart(_) => None,
     });
     Subscription { pace: Pace::every(NOTICES_PACE), ..reading.manage(notices) }

@@ -14,6 +14,7 @@ use crate::announcer::Announcer;
 use crate::append::{Append, Outcome, Written, append};
 use crate::event::partition_of;
 use crate::memory::{Memory, Seen};
+use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::tail::Tail;
 use crate::{Error, Recorded, Result, crash_point};
@@ -220,14 +221,14 @@ async fn commit(
 }
 
 /// The events of a batch as the log has them now.
-fn recorded(commands: Vec<Append>, outcomes: &[Outcome]) -> Vec<Recorded> {
-    let mut events = Vec::new();
+fn recorded(commands: Vec<Append>, outcomes: &[Outcome]) -> Vec<Arc<Shared>> {
+    let mut events = Vec::with_capacity(commands.iter().map(|command| command.events.len()).sum());
     for (command, outcome) in commands.into_iter().zip(outcomes) {
         let Outcome::Appended { position: last, recorded_at, .. } = outcome else { continue };
         let partition = partition_of(&command.aggregate_id);
         let first = last + 1 - command.events.len() as i64;
         for (offset, event) in (0_i64..).zip(command.events) {
-            events.push(Recorded {
+            let recorded = Recorded {
                 position: first + offset,
                 partition,
                 aggregate_type: command.aggregate_type.to_owned(),
@@ -238,7 +239,8 @@ fn recorded(commands: Vec<Append>, outcomes: &[Outcome]) -> Vec<Recorded> {
                 payload: event.payload,
                 metadata: event.metadata,
                 recorded_at: *recorded_at,
-            });
+            };
+            events.push(recorded.into());
         }
     }
     events

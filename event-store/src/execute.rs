@@ -81,7 +81,8 @@ impl<A: Aggregate> Default for Behaviour<A> {
 pub enum Target {
     /// One that may have a history.
     Existing(String),
-    /// One whose id was made for this command: nothing is loaded.
+    /// One that has no history, as far as the caller knows: nothing is loaded before the command is decided. Should
+    /// the log know better, it is loaded, and the command decided again.
     New(String),
 }
 
@@ -214,7 +215,7 @@ struct Inner<A: Aggregate> {
     behaviour: Arc<Behaviour<A>>,
     cache: cache::Cache<A>,
     loader: loader::Loader<A>,
-    queues: DashMap<String, VecDeque<Pending<A>>>,
+    queues: DashMap<String, VecDeque<Pending<A>>, lru::DefaultHasher>,
 }
 
 impl<A> CommandBus<A>
@@ -233,7 +234,7 @@ where
             behaviour,
             cache: cache::Cache::new(cached),
             loader,
-            queues: DashMap::new(),
+            queues: DashMap::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -303,6 +304,17 @@ where
     pub fn remembered(&self, aggregate_id: &str) -> Option<Loaded<A>> {
         let remembered = self.inner.cache.peek(aggregate_id)?;
         (remembered.life == self.inner.log.memory().life()).then_some(remembered)
+    }
+
+    /// The aggregate as the log has it, without a look at the log: what the last command left, while no other process
+    /// works on the database and no command has the aggregate. None when it takes a look; [`CommandBus::load`] takes
+    /// one. Only where no other bus of this process writes to these aggregates.
+    pub fn current(&self, aggregate_id: &str) -> Option<Loaded<A>> {
+        if !self.inner.log.signal().is_alone() || self.is_at_work(aggregate_id) {
+            return None;
+        }
+        let left = self.inner.cache.peek_own(aggregate_id)?;
+        (left.life == self.inner.log.memory().life()).then_some(left)
     }
 
     /// Whether a command of this process has the aggregate just now; if it is carried out, what the aggregate becomes is

@@ -40,11 +40,13 @@ mod error;
 mod lookups;
 mod memory;
 mod points;
+mod shared;
 
 pub use error::{Error, Result};
 pub use event::{Metadata, NewEvent, Recorded};
 pub use execute::{Behaviour, CommandBus, Committed, Context, ExecuteError, Target};
 pub use log::Log;
+pub use shared::Shared;
 
 /// How many partitions a topic has, and how many checkpoints a subscription keeps for each source.
 /// Fixed for ever when a mart is created: an aggregate never changes its partition.

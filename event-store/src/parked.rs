@@ -109,7 +109,7 @@ pub(crate) async fn park(
          event_type, error, attempts) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing",
     )
     .bind(subscription)
-    .bind(&event.source)
+    .bind(&*event.source)
     .bind(event.position)
     .bind(event.partition)
     .bind(&event.aggregate_type)

@@ -183,8 +183,10 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
                 async move { feed::read(log.connections(), log.source(), after, CHUNK_EVENTS).await };
             ahead = Some(tokio::spawn(reading));
         }
-        let events = written.as_ref().map_or(&read[..], |(batch, from)| &batch[*from..]);
-        for event in events {
+        // One of them at most has any.
+        let has_any = written.is_some() || !read.is_empty();
+        let own_events = written.iter().flat_map(|(batch, from)| &batch[*from..]).map(|event| &***event);
+        for event in read.iter().chain(own_events) {
             let published = match encode(event) {
                 Ok(published) => published,
                 Err(error) => {
@@ -201,7 +203,7 @@ async fn relay(log: &Log, broker: &Broker, encode: &Encoder, stop: &Cancellation
         }
         metrics::gauge!("mart_relay_position", "source" => log.source().to_owned())
             .set(progress.acknowledged as f64);
-        if !events.is_empty() {
+        if has_any {
             has_sent = true;
             continue;
         }

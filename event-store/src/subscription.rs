@@ -10,6 +10,7 @@
 
 mod applying;
 mod cursor;
+mod delivered;
 mod pacing;
 mod reacting;
 mod retrying;
@@ -20,7 +21,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -30,10 +30,11 @@ use crate::broker::{Broker, Incoming, Listener};
 use crate::lease::Slots;
 use crate::log::Log;
 use crate::timers::TimerChanges;
-use crate::{Error, Metadata, PARTITIONS, Recorded, Result, event};
+use crate::{Error, PARTITIONS, Result};
 
 use applying::Applier;
 use cursor::Cursor;
+pub use delivered::{Body, Delivered};
 pub use pacing::Pace;
 use pacing::Pause;
 pub use reacting::{Reacting, Reactor};
@@ -48,89 +49,6 @@ const BATCH_EVENTS: usize = 2_000;
 const ROWS_PAGE_EVENTS: usize = 4_000;
 /// How long a subscription pauses after a failure of the plumbing.
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// An event handed to a subscriber.
-#[derive(Debug, Clone)]
-pub struct Delivered {
-    /// The log it is from.
-    pub source: String,
-    /// Its place there.
-    pub position: i64,
-    /// The partition of its aggregate.
-    pub partition: i16,
-    /// The type of its aggregate.
-    pub aggregate_type: String,
-    /// Its aggregate.
-    pub aggregate_id: String,
-    /// Its place in the aggregate's stream.
-    pub sequence: i64,
-    /// Its type.
-    pub event_type: String,
-    /// The version of its type.
-    pub event_version: String,
-    /// Identity and origin.
-    pub metadata: Metadata,
-    /// When it was committed.
-    pub recorded_at: DateTime<Utc>,
-    /// What it says.
-    pub body: Body,
-}
-
-/// The two forms an event comes in.
-#[derive(Debug, Clone)]
-pub enum Body {
-    /// As it is stored: JSON, personal fields opened where the reader may open them.
-    Stored(String),
-    /// As it is published: the message of its topic, without personal data.
-    Published(Bytes),
-}
-
-impl Delivered {
-    /// An event read from a log.
-    pub fn stored(source: &str, recorded: Recorded) -> Self {
-        Self {
-            source: source.to_owned(),
-            position: recorded.position,
-            partition: recorded.partition,
-            aggregate_type: recorded.aggregate_type,
-            aggregate_id: recorded.aggregate_id,
-            sequence: recorded.sequence,
-            event_type: recorded.event_type,
-            event_version: recorded.event_version,
-            metadata: recorded.metadata,
-            recorded_at: recorded.recorded_at,
-            body: Body::Stored(recorded.payload),
-        }
-    }
-
-    /// Opens the personal fields of a stored event in place; those of an erased person become `null`.
-    ///
-    /// # Errors
-    /// When the person's key cannot be read.
-    pub async fn open(&mut self, log: &Log) -> Result<()> {
-        let (Some(person), Body::Stored(payload)) = (self.metadata.person, &mut self.body) else {
-            return Ok(());
-        };
-        let mut value: serde_json::Value = serde_json::from_str(payload).map_err(|source| Error::Decode {
-            what: format!("the event at position {}", self.position),
-            source,
-        })?;
-        log.personal().open(person, &mut value).await?;
-        *payload = value.to_string();
-        Ok(())
-    }
-
-    /// The identity of the event.
-    pub fn event_id(&self) -> uuid::Uuid {
-        event::event_id(
-            &self.metadata,
-            self.recorded_at,
-            &self.aggregate_type,
-            &self.aggregate_id,
-            self.sequence,
-        )
-    }
-}
 
 /// Reads what a record of a topic says of itself. Given by whoever knows the published language.
 pub type Reader = Arc<dyn Fn(&str, i16, i64, Bytes) -> Result<Delivered> + Send + Sync>;

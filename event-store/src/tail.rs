@@ -11,15 +11,19 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use crate::Recorded;
+use crate::shared::Shared;
 
-/// How many batches wait for the slowest reader. One that is further behind reads the log, which is faster then.
-const KEPT_BATCHES: usize = 64;
+/// How many batches wait for the slowest reader, which may rest for a fifth of a second while hundreds are committed in
+/// each. One that is further behind reads the log, which is faster then.
+const KEPT_BATCHES: usize = 128;
+
+/// Events whose positions follow one another.
+type Events = Arc<[Arc<Shared>]>;
 
 /// The end of a log, as this process writes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Tail {
-    batches: broadcast::Sender<Arc<[Recorded]>>,
+    batches: broadcast::Sender<Events>,
     /// The last position that this process wrote and told its readers of.
     upto: Arc<AtomicI64>,
 }
@@ -37,7 +41,7 @@ impl Tail {
     }
 
     /// Hands out a batch that was committed: events whose positions follow one another.
-    pub(crate) fn committed(&self, batch: Vec<Recorded>) {
+    pub(crate) fn committed(&self, batch: Vec<Arc<Shared>>) {
         if let Some(last) = batch.last() {
             self.upto.fetch_max(last.position, Ordering::Relaxed);
             // The last reader may just have gone.
@@ -59,9 +63,9 @@ impl Tail {
 /// A reader of what this process commits.
 #[derive(Debug)]
 pub struct Follower {
-    arriving: broadcast::Receiver<Arc<[Recorded]>>,
+    arriving: broadcast::Receiver<Events>,
     /// What has arrived, by the first position: two commits may be told of in the wrong order.
-    batches: BTreeMap<i64, Arc<[Recorded]>>,
+    batches: BTreeMap<i64, Events>,
     /// Up to where was told.
     upto: Arc<AtomicI64>,
 }
@@ -79,7 +83,7 @@ impl Follower {
 
     /// The batch that has the event right behind a position, and where in it that event is; none when it is not
     /// here.
-    pub fn next(&mut self, position: i64) -> Option<(Arc<[Recorded]>, usize)> {
+    pub fn next(&mut self, position: i64) -> Option<(Arc<[Arc<Shared>]>, usize)> {
         loop {
             match self.arriving.try_recv() {
                 Ok(batch) => self.keep(batch),
@@ -111,7 +115,7 @@ impl Follower {
         self.arriving.len() >= KEPT_BATCHES / 2
     }
 
-    fn keep(&mut self, batch: Arc<[Recorded]>) {
+    fn keep(&mut self, batch: Events) {
         if self.batches.len() >= KEPT_BATCHES {
             // They lie behind something that somebody else wrote, and the log has them all by now.
             self.batches.clear();
@@ -127,9 +131,9 @@ mod tests {
     use chrono::Utc;
 
     use super::*;
-    use crate::Metadata;
+    use crate::{Metadata, Recorded};
 
-    fn batch(positions: std::ops::RangeInclusive<i64>) -> Vec<Recorded> {
+    fn batch(positions: std::ops::RangeInclusive<i64>) -> Vec<Arc<Shared>> {
         let event = |position| Recorded {
             position,
             partition: 0,
@@ -142,7 +146,7 @@ mod tests {
             metadata: Metadata::default(),
             recorded_at: Utc::now(),
         };
-        positions.map(event).collect()
+        positions.map(|position| event(position).into()).collect()
     }
 
     /// The positions of all that can be had behind a position.
@@ -181,13 +185,14 @@ mod tests {
     fn who_takes_nothing_for_long_is_told_before_anything_is_lost() {
         let tail = Tail::default();
         let mut follower = tail.follow();
-        for position in 1..=31 {
+        let half = KEPT_BATCHES as i64 / 2;
+        for position in 1..half {
             tail.committed(batch(position..=position));
         }
         assert!(!follower.is_filling());
-        tail.committed(batch(32..=32));
+        tail.committed(batch(half..=half));
         assert!(follower.is_filling());
-        assert_eq!(rest(&mut follower, 0).len(), 32);
+        assert_eq!(rest(&mut follower, 0).len(), KEPT_BATCHES / 2);
         assert!(!follower.is_filling());
     }
 
@@ -195,10 +200,11 @@ mod tests {
     fn who_is_too_slow_gets_only_what_is_there_without_a_hole() {
         let tail = Tail::default();
         let mut follower = tail.follow();
-        for position in 1..=200 {
+        let last = KEPT_BATCHES as i64 * 3;
+        for position in 1..=last {
             tail.committed(batch(position..=position));
         }
         assert!(rest(&mut follower, 0).is_empty());
-        assert_eq!(rest(&mut follower, 198), [199, 200]);
+        assert_eq!(rest(&mut follower, last - 2), [last - 1, last]);
     }
 }

@@ -1,6 +1,8 @@
 //! What happened, as folds and process managers see it: an event of the domain and where it stands.
 
 use chrono::{DateTime, Utc};
+use std::sync::Arc;
+
 use event_store::subscription::{ApplyError, Body, Delivered};
 use proto::Wire;
 use serde::de::DeserializeOwned;
@@ -58,6 +60,14 @@ pub struct Happened {
 pub const SERVICES: [&str; 6] = ["users", "catalog", "inventory", "orders", "payments", "notifications"];
 
 impl Happened {
+    /// As [`Happened::read`], once for all subscribers of this process that get the event.
+    ///
+    /// # Errors
+    /// Those of [`Happened::read`].
+    pub fn shared(delivered: &Delivered) -> Result<Arc<Self>, ApplyError> {
+        delivered.read_as(Self::read)
+    }
+
     /// Reads a delivered event, in either of its forms.
     ///
     /// # Errors
@@ -65,9 +75,9 @@ impl Happened {
     pub fn read(delivered: &Delivered) -> Result<Self, ApplyError> {
         let source = SERVICES
             .into_iter()
-            .find(|service| *service == delivered.source)
+            .find(|service| **service == *delivered.source)
             .ok_or_else(|| ApplyError::Event(format!("unknown source {}", delivered.source)))?;
-        let body = &delivered.body;
+        let body = delivered.body();
         let event = match delivered.aggregate_type.as_str() {
             "user" => Event::User(read(body)?),
             "product" => Event::Product(read(body)?),
@@ -91,7 +101,7 @@ impl Happened {
     }
 }
 
-fn read<E: DeserializeOwned + Wire>(body: &Body) -> Result<E, ApplyError> {
+fn read<E: DeserializeOwned + Wire>(body: Body<'_>) -> Result<E, ApplyError> {
     match body {
         Body::Stored(json) => {
             serde_json::from_str(json).map_err(|error| ApplyError::Event(error.to_string()))
@@ -139,8 +149,7 @@ pub fn reader() -> event_store::subscription::Reader {
                 envelope.position
             )));
         }
-        Ok(Delivered {
-            source: source.to_owned(),
+        let recorded = event_store::Recorded {
             position,
             partition,
             aggregate_type: envelope.aggregate_type,
@@ -158,7 +167,8 @@ pub fn reader() -> event_store::subscription::Reader {
                 traceparent: envelope.traceparent,
             },
             recorded_at: envelope.recorded_at,
-            body: Body::Published(bytes),
-        })
+            payload: String::new(),
+        };
+        Ok(Delivered::published(source, recorded, bytes))
     })
 }

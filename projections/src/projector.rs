@@ -91,14 +91,14 @@ impl<M: ReadModel> Projector<M> {
 
     /// Replaces published events by their stored form where the sealed fields are needed.
     async fn stored<'a>(&self, batch: &'a [Delivered]) -> Result<Cow<'a, [Delivered]>> {
-        if batch.iter().all(|event| matches!(event.body, Body::Stored(_))) {
+        if batch.iter().all(|event| matches!(event.body(), Body::Stored(_))) {
             return Ok(Cow::Borrowed(batch));
         }
         let mut batch = batch.to_vec();
         for (service, log) in &self.sealed {
             let published: Vec<i64> = batch
                 .iter()
-                .filter(|event| event.source == *service && matches!(event.body, Body::Published(_)))
+                .filter(|event| *event.source == **service && matches!(event.body(), Body::Published(_)))
                 .map(|event| event.position)
                 .collect();
             if published.is_empty() {
@@ -107,9 +107,9 @@ impl<M: ReadModel> Projector<M> {
             let mut stored: BTreeMap<i64, Delivered> = feed::read_positions(log.database(), &published)
                 .await?
                 .into_iter()
-                .map(|recorded| (recorded.position, Delivered::stored(service, recorded)))
+                .map(|recorded| (recorded.position, Delivered::stored(*service, recorded)))
                 .collect();
-            for event in batch.iter_mut().filter(|event| event.source == *service) {
+            for event in batch.iter_mut().filter(|event| *event.source == **service) {
                 if let Some(stored) = stored.remove(&event.position) {
                     *event = stored;
                 }
@@ -118,9 +118,9 @@ impl<M: ReadModel> Projector<M> {
         Ok(Cow::Owned(batch))
     }
 
-    async fn read(&self, batch: &[Delivered]) -> std::result::Result<Vec<Happened>, ApplyError> {
+    async fn read(&self, batch: &[Delivered]) -> std::result::Result<Vec<Arc<Happened>>, ApplyError> {
         let batch = if self.sealed.is_empty() { Cow::Borrowed(batch) } else { self.stored(batch).await? };
-        batch.iter().map(Happened::read).collect()
+        batch.iter().map(Happened::shared).collect()
     }
 }
 
@@ -142,7 +142,8 @@ impl<M: ReadModel> Subscriber for Projector<M> {
         if let Ok(mut memory) = self.memory.lock() {
             rows.recall(&mut memory, &happened)?;
         }
-        rows.fetch(self.home.connections(), &self.schema, happened.iter().flat_map(M::keys)).await?;
+        rows.fetch(self.home.connections(), &self.schema, happened.iter().flat_map(|one| M::keys(one)))
+            .await?;
         for happened in &happened {
             rows.fold(happened)?;
         }
@@ -172,8 +173,8 @@ impl<M: ReadModel> Subscriber for Projector<M> {
     ) -> std::result::Result<(), ApplyError> {
         let happened = self.read(batch).await?;
         let mut rows = Rows::<M>::default();
-        rows.reserve(transaction, &self.schema, happened.iter().flat_map(M::keys)).await?;
-        rows.fetch(&mut *transaction, &self.schema, happened.iter().flat_map(M::keys)).await?;
+        rows.reserve(transaction, &self.schema, happened.iter().flat_map(|one| M::keys(one))).await?;
+        rows.fetch(&mut *transaction, &self.schema, happened.iter().flat_map(|one| M::keys(one))).await?;
         for happened in &happened {
             rows.fold(happened)?;
         }

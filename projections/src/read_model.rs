@@ -136,7 +136,7 @@ impl<M: ReadModel> Rows<M> {
     pub(crate) fn recall(
         &mut self,
         memory: &mut RowMemory<M::Row>,
-        happened: &[Happened],
+        happened: &[Arc<Happened>],
     ) -> Result<(), ApplyError> {
         for one in happened {
             for key in M::keys(one) {

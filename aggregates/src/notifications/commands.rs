@@ -18,3 +18,11 @@ pub enum NotificationCommand {
     /// Try again after all.
     Retry,
 }
+
+impl NotificationCommand {
+    /// Whether it is, unless it is given again, the first that a notification is asked.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        matches!(self, Self::Queue { .. })
+    }
+}

@@ -47,3 +47,11 @@ pub enum PaymentCommand {
     /// Nobody may pay any more, and what was paid goes back.
     Close { order_id: OrderId },
 }
+
+impl PaymentCommand {
+    /// Whether it is, unless it is given again, the first that a payment is asked.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+}

@@ -159,6 +159,6 @@ fn recorded_json(event: Recorded) -> anyhow::Result<Value> {
 }
 
 fn delivered_json(event: &Delivered) -> anyhow::Result<Value> {
-    let Body::Published(bytes) = &event.body else { bail!("a record of a topic is published") };
+    let Body::Published(bytes) = event.body() else { bail!("a record of a topic is published") };
     Ok(proto::to_json(&event.source, bytes)?)
 }

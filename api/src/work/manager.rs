@@ -84,10 +84,15 @@ impl<P: ProcessManager> Commands<P> {
 pub(super) type Dispatch<C> =
     Arc<dyn Fn(C, Origin) -> BoxFuture<'static, Result<(), ApplyError>> + Send + Sync>;
 
+/// Where a command goes: what is asked something for the first time has no history to be loaded.
+pub(super) fn target(aggregate_id: String, is_first: bool) -> Target {
+    if is_first { Target::New(aggregate_id) } else { Target::Existing(aggregate_id) }
+}
+
 /// Gives a command to an aggregate through its bus.
 pub(super) fn dispatch<A>(
     bus: CommandBus<A>,
-    aggregate_id: String,
+    target: Target,
     command: A::Command,
     origin: Origin,
 ) -> BoxFuture<'static, Result<(), ApplyError>>
@@ -116,10 +121,10 @@ where
             })),
             ..Context::default()
         };
-        match bus.execute(Target::Existing(aggregate_id.clone()), command, context).await {
+        match bus.execute(target, command, context).await {
             Ok(_) => Ok(()),
             Err(ExecuteError::Refused(refusal)) => {
-                tracing::debug!(process = origin.process, aggregate.id = aggregate_id, %refusal, "a derived command was refused");
+                tracing::debug!(process = origin.process, command.id = %origin.command_id, %refusal, "a derived command was refused");
                 Ok(())
             }
             Err(ExecuteError::Engine(error)) => Err(error.into()),
@@ -145,30 +150,30 @@ type Given<P> = Vec<Reaction<<P as ProcessManager>::Command, <P as ProcessManage
 pub(super) struct Manager<P: ProcessManager> {
     process: P,
     dispatch: Dispatch<P::Command>,
-    listens_to: fn(Event) -> Option<P::Event>,
+    listens_to: fn(&Event) -> Option<P::Event>,
 }
 
 impl<P: Managed> Manager<P> {
     pub(super) fn new(
         process: P,
         dispatch: Dispatch<P::Command>,
-        listens_to: fn(Event) -> Option<P::Event>,
+        listens_to: fn(&Event) -> Option<P::Event>,
     ) -> Self {
         Self { process, dispatch, listens_to }
     }
 
     fn reactions(&self, delivered: &Delivered) -> Result<Given<P>, ApplyError> {
-        let happened = Happened::read(delivered)?;
+        let happened = Happened::shared(delivered)?;
+        let Some(event) = (self.listens_to)(&happened.event) else { return Ok(Vec::new()) };
         let cause = Cause {
             event_id: happened.event_id,
             source: happened.source,
-            aggregate_id: happened.aggregate_id,
+            aggregate_id: happened.aggregate_id.clone(),
             sequence: happened.sequence,
             position: happened.position,
             recorded_at: happened.recorded_at,
             actor: happened.actor,
         };
-        let Some(event) = (self.listens_to)(happened.event) else { return Ok(Vec::new()) };
         self.process.react(&cause, &event).map_err(|error| ApplyError::Event(error.to_string()))
     }
 }
@@ -233,8 +238,8 @@ pub(super) struct Forgetting {
 impl Reactor for Forgetting {
     async fn react(&self, batch: &[Delivered]) -> Result<TimerChanges, ApplyError> {
         for delivered in batch {
-            let happened = Happened::read(delivered)?;
-            if let Event::User(UserEvent::UserErased { user_id }) = happened.event {
+            let happened = Happened::shared(delivered)?;
+            if let Event::User(UserEvent::UserErased { user_id }) = &happened.event {
                 self.home.personal().forget(user_id.0).await?;
                 commands::forget_answers(self.home.connections(), user_id.0).await?;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_store::append::CommandKey;
 use event_store::timers::{Done, Due, Queue};
-use event_store::{Context, ExecuteError, Target, crash_point};
+use event_store::{Context, ExecuteError, crash_point};
 use uuid::Uuid;
 
 use aggregates::identifiers::{NotificationId, derive};
@@ -17,6 +17,7 @@ use crate::contacts::Contacts;
 use crate::mail::{Message, Messenger};
 use crate::services::NotificationsService;
 use crate::work::Workers;
+use crate::work::manager::target;
 
 /// Messages: a slow mail server may take most of a minute.
 const QUEUE: Queue = Queue { name: Notices::NAME, concurrency: 32, patience: Duration::from_secs(60) };
@@ -148,7 +149,8 @@ async fn give(
         }),
         ..Context::default()
     };
-    match service.notifications.execute(Target::Existing(id.to_string()), command, context).await {
+    let target = target(id.to_string(), command.is_first());
+    match service.notifications.execute(target, command, context).await {
         Ok(_) => Done::Finished,
         Err(ExecuteError::Refused(refusal)) => {
             tracing::debug!(notification.id = %id, %refusal, "the notification had moved on");

@@ -332,7 +332,7 @@ impl Applier {
         };
         tracing::error!(
             subscription = subscription.name,
-            source = event.source,
+            source = &*event.source,
             position = event.position,
             event_type = event.event_type,
             error,
@@ -432,7 +432,7 @@ fn moving<'a>(subscription: &'a Subscription, cursor: &'a Cursor, steps: &'a [St
 }
 
 fn stream(event: &Delivered) -> Stream {
-    (event.source.clone(), event.aggregate_type.clone(), event.aggregate_id.clone())
+    (event.source.to_string(), event.aggregate_type.clone(), event.aggregate_id.clone())
 }
 
 /// Has the subscriber write its rows, under its own locks, and moves the checkpoints.

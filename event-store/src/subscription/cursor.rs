@@ -1,6 +1,7 @@
 //! Where a subscription stands in one source, and what of it comes next.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -30,7 +31,7 @@ const UNSTORED: Duration = Duration::from_millis(50);
 const UNSTORED_ALONE: Duration = Duration::from_millis(250);
 
 pub(super) struct Cursor {
-    pub(super) source: String,
+    pub(super) source: Arc<str>,
     log: Log,
     aggregates: Vec<&'static str>,
     personal: bool,
@@ -97,7 +98,7 @@ impl Cursor {
         }
         positions.retain(|partition, _| slots.contains(partition));
         Ok(Self {
-            source: name,
+            source: name.into(),
             log: source.log.clone(),
             aggregates: source.aggregates.clone(),
             personal: source.personal,
@@ -198,7 +199,7 @@ impl Cursor {
                 }
                 reached.insert(event.partition, event.position);
                 if self.wants(&event.aggregate_type) {
-                    events.push(Delivered::stored(&self.source, event.clone()));
+                    events.push(Delivered::stored(Arc::clone(&self.source), Arc::clone(event)));
                 }
             }
         }
@@ -243,7 +244,7 @@ impl Cursor {
                 )
                 .await?;
                 for recorded in missing {
-                    events.push(Delivered::stored(&self.source, recorded));
+                    events.push(self.delivered(recorded));
                 }
             }
             reached.insert(record.partition, record.position.max(floor));
@@ -251,12 +252,10 @@ impl Cursor {
                 Ok(event) => events.push(event),
                 Err(_) if planted!("defect-poison-swallowed") => {}
                 Err(error) => {
-                    tracing::warn!(%error, source = self.source, position = record.position, "an unreadable record; the log has the event");
+                    tracing::warn!(%error, source = &*self.source, position = record.position, "an unreadable record; the log has the event");
                     metrics::counter!("mart_records_unreadable_total").increment(1);
                     let recorded = feed::read_positions(self.log.connections(), &[record.position]).await?;
-                    events.extend(
-                        recorded.into_iter().map(|recorded| Delivered::stored(&self.source, recorded)),
-                    );
+                    events.extend(recorded.into_iter().map(|recorded| self.delivered(recorded)));
                 }
             }
         }
@@ -272,6 +271,11 @@ impl Cursor {
         self.following = !self.has_broker;
         self.expected = None;
         self.ahead = None;
+    }
+
+    /// An event that was read from the log.
+    fn delivered(&self, recorded: Recorded) -> Delivered {
+        Delivered::stored(Arc::clone(&self.source), recorded)
     }
 
     fn wants(&self, aggregate_type: &str) -> bool {
@@ -297,7 +301,7 @@ impl Cursor {
             self.following = false;
             tracing::debug!(
                 subscription = subscription.name,
-                source = self.source,
+                source = &*self.source,
                 "the broker delivers again"
             );
         }
@@ -326,7 +330,7 @@ impl Cursor {
         if !new.is_empty() && self.has_broker && self.verified >= 0 && !self.following {
             tracing::info!(
                 subscription = subscription.name,
-                source = self.source,
+                source = &*self.source,
                 "the broker is silent; following the log"
             );
             metrics::counter!("mart_log_followed_total", "subscription" => subscription.name.clone())
@@ -340,7 +344,7 @@ impl Cursor {
         for event in &new {
             reached.insert(event.partition, event.position);
         }
-        let events = new.into_iter().map(|recorded| Delivered::stored(&self.source, recorded)).collect();
+        let events = new.into_iter().map(|recorded| self.delivered(recorded)).collect();
         self.batch(events, reached, Some(upto), complete.then_some(head)).await
     }
 
@@ -376,7 +380,7 @@ impl Cursor {
         if self.personal && !events.is_empty() {
             let published: Vec<i64> = events
                 .iter()
-                .filter(|event| matches!(event.body, Body::Published(_)))
+                .filter(|event| matches!(event.body(), Body::Published(_)))
                 .map(|event| event.position)
                 .collect();
             let mut stored: BTreeMap<i64, Recorded> = BTreeMap::new();
@@ -387,7 +391,7 @@ impl Cursor {
             }
             for event in &mut events {
                 if let Some(recorded) = stored.remove(&event.position) {
-                    *event = Delivered::stored(&self.source, recorded);
+                    *event = self.delivered(recorded);
                 }
                 event.open(&self.log).await?;
             }

@@ -42,7 +42,7 @@ pub async fn retry_parked(
             return Err(Error::Malformed(format!("{source_name} has no event at position {positions:?}")));
         }
         for recorded in waiting {
-            let mut event = Delivered::stored(&source_name, recorded);
+            let mut event = Delivered::stored(source_name.as_str(), recorded);
             if source.personal {
                 event.open(&source.log).await?;
             }

@@ -89,3 +89,48 @@ async fn deposit_by(log: &Log) {
     let command = AccountCommand::Deposit { amount: 2 };
     bus(log).execute(Target::Existing(new_id()), command, Context::default()).await.expect("accepted");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_left_is_current_until_another_process_comes() {
+    let (database, log) = log().await;
+    let (bus, id, other_id) = (bus(&log), new_id(), new_id());
+    let deposit = |id: &str| {
+        let (bus, target) = (bus.clone(), Target::Existing(id.to_owned()));
+        async move {
+            let deposit = AccountCommand::Deposit { amount: 2 };
+            bus.execute(target, deposit, Context::default()).await.expect("accepted");
+        }
+    };
+    deposit(&id).await;
+    assert_eq!(bus.current(&id), None, "others may be there");
+    let begun = Instant::now();
+    while bus.current(&id).is_none() {
+        assert!(begun.elapsed() < PATIENCE, "it does not find out that it is alone");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    deposit(&id).await;
+    let known = |id: &str| bus.current(id).map(|known| (known.version, known.position()));
+    assert_eq!(known(&id), Some((2, Some(2))));
+
+    // What was only read may be older than what a command left meanwhile.
+    crate::account::bus(&log)
+        .execute(
+            Target::Existing(other_id.clone()),
+            AccountCommand::Deposit { amount: 2 },
+            Context::default(),
+        )
+        .await
+        .expect("accepted");
+    assert_eq!(bus.load(&other_id).await.expect("loads").version, 1);
+    assert_eq!(known(&other_id), None);
+    deposit(&other_id).await;
+    assert_eq!(known(&other_id), Some((2, Some(4))));
+
+    let another = open(&database).await;
+    let come = Instant::now();
+    while bus.current(&id).is_some() {
+        assert!(come.elapsed() < PATIENCE, "it does not hear the other");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(another);
+}

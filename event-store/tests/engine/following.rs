@@ -14,7 +14,7 @@ use event_store::relay::{self, Encoder, Published};
 use event_store::subscription::{
     ApplyError, Body, Delivered, Pace, Reader, Source, Subscriber, Subscription, retry_parked,
 };
-use event_store::{Context, Error, Log, Target, feed, parked};
+use event_store::{Context, Error, Log, Recorded, Target, feed, parked};
 use futures::future::join_all;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -39,7 +39,7 @@ pub(crate) struct Balances {
 impl Subscriber for Balances {
     async fn write(&self, batch: &[Delivered], transaction: &mut PgConnection) -> Result<(), ApplyError> {
         for event in batch {
-            let json: Value = match &event.body {
+            let json: Value = match event.body() {
                 Body::Stored(json) => serde_json::from_str(json).expect("json"),
                 Body::Published(bytes) => {
                     self.published.fetch_add(1, Ordering::Relaxed);
@@ -93,8 +93,7 @@ pub(crate) fn reader() -> Reader {
         let read = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
         let message: Value = serde_json::from_slice(&bytes)
             .map_err(|source| Error::Decode { what: "a record".to_owned(), source })?;
-        Ok(Delivered {
-            source: source.to_owned(),
+        let event = Recorded {
             position,
             partition,
             aggregate_type: read(&message, "aggregate_type"),
@@ -104,8 +103,9 @@ pub(crate) fn reader() -> Reader {
             event_version: "1.0".to_owned(),
             metadata: serde_json::from_value(message["metadata"].clone()).unwrap_or_default(),
             recorded_at: serde_json::from_value(message["recorded_at"].clone()).unwrap_or_default(),
-            body: Body::Published(Bytes::from(read(&message, "payload"))),
-        })
+            payload: String::new(),
+        };
+        Ok(Delivered::published(source, event, Bytes::from(read(&message, "payload"))))
     })
 }
 

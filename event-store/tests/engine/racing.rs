@@ -83,3 +83,26 @@ async fn a_refusal_from_a_stale_cache_is_decided_anew() {
         .await
         .expect("the refusal would have been wrong");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_as_new_as_was_thought_is_decided_on_what_the_log_has() {
+    let (database, first_log) = log().await;
+    let second_log = open(&database).await;
+    let (first, second) = (bus(&first_log), bus(&second_log));
+    let id = new_id();
+    let give = |bus: &event_store::CommandBus<Account>, command| {
+        let (bus, id) = (bus.clone(), id.clone());
+        async move { bus.execute(Target::New(id), command, Context::default()).await }
+    };
+    give(&first, AccountCommand::Deposit { amount: 5 }).await.expect("accepted");
+    // The second process has no account yet to take this from, and nothing of it to be refused because of.
+    let done = give(&second, AccountCommand::Withdraw { amount: 3 }).await.expect("there is enough");
+    assert_eq!(done.sequence, 2);
+    let third_log = open(&database).await;
+    let refused = give(&bus(&third_log), AccountCommand::Withdraw { amount: 3 }).await;
+    assert!(
+        matches!(refused, Err(ExecuteError::Refused(AccountError::Overdrawn { balance: 2 }))),
+        "{refused:?}"
+    );
+    assert_dense(&first_log).await;
+}

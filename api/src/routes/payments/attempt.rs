@@ -60,8 +60,13 @@ pub(super) async fn payable(
     order_id: Uuid,
 ) -> Result<Account, Problem> {
     let id = PaymentId::of(OrderId(order_id)).to_string();
-    let heard =
-        service.settlement.all_of("order", &order_id.to_string(), HEARD_WITHIN).await.map_err(engine)?;
+    let order = order_id.to_string();
+    let current = service.orders.as_ref().and_then(|nearby| nearby.orders.current(&order));
+    let heard = match current.and_then(|current| current.position()) {
+        Some(position) => service.settlement.up_to(&order, position, HEARD_WITHIN).await.map(Some),
+        None => service.settlement.all_of("order", &order, HEARD_WITHIN).await,
+    };
+    let heard = heard.map_err(engine)?;
     // Whose it is never changes, nor its currency; all else is looked at again when the attempt is decided.
     let remembered = service.payments.remembered(&id).filter(|known| known.aggregate.account().is_some());
     let payment = match remembered {
