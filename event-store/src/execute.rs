@@ -306,15 +306,15 @@ where
         (remembered.life == self.inner.log.memory().life()).then_some(remembered)
     }
 
-    /// The aggregate as the log has it, without a look at the log: what the last command left, while no other process
-    /// works on the database and no command has the aggregate. None when it takes a look; [`CommandBus::load`] takes
-    /// one. Only where no other bus of this process writes to these aggregates.
+    /// The aggregate as the log has it, without a look at the log: as the last command left it, if no other process has
+    /// worked on the database since and no command has the aggregate. None when it takes a look;
+    /// [`CommandBus::load`] takes one. Only where no other bus of this process writes to these aggregates.
     pub fn current(&self, aggregate_id: &str) -> Option<Loaded<A>> {
-        if !self.inner.log.signal().is_alone() || self.is_at_work(aggregate_id) {
+        let period = self.inner.log.signal().period_alone()?;
+        if self.is_at_work(aggregate_id) {
             return None;
         }
-        let left = self.inner.cache.peek_own(aggregate_id)?;
-        (left.life == self.inner.log.memory().life()).then_some(left)
+        self.remembered(aggregate_id).filter(|known| known.left_in == Some(period))
     }
 
     /// Whether a command of this process has the aggregate just now; if it is carried out, what the aggregate becomes is

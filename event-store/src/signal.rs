@@ -232,6 +232,12 @@ impl Signal {
         self.inner.presence.is_alone()
     }
 
+    /// The number of the time for which no other process was heard, while that lasts. What was so in such a time, and only
+    /// others could have changed, still is.
+    pub(crate) fn period_alone(&self) -> Option<u64> {
+        self.inner.presence.period_alone()
+    }
+
     /// As [`Signal::is_alone`], as it changes.
     pub(crate) fn alone(&self) -> watch::Receiver<bool> {
         self.inner.presence.alone()

@@ -1,11 +1,11 @@
 //! Aggregates in memory, bounded, by least recent use. They are taken, not shared: while a command runs
 //! nobody else has the state, so a failed decision cannot leave a half-changed copy behind.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 
-use lru::LruCache;
+use lru::{DefaultHasher, LruCache};
 
 use super::loader::Loaded;
 
@@ -13,7 +13,7 @@ const SHARDS: usize = 16;
 
 pub(super) struct Cache<A> {
     shards: Vec<Mutex<LruCache<String, Loaded<A>>>>,
-    hasher: RandomState,
+    hasher: DefaultHasher,
 }
 
 impl<A> Cache<A> {
@@ -22,7 +22,7 @@ impl<A> Cache<A> {
         // Unbounded maps with a bound kept by hand: a bounded one reserves its whole table at once, and an
         // idle mart with a dozen buses would pay for room it never uses.
         let shards = (0..SHARDS).map(|_| Mutex::new(bounded(each))).collect();
-        Self { shards, hasher: RandomState::new() }
+        Self { shards, hasher: DefaultHasher::default() }
     }
 
     pub(super) fn take(&self, id: &str) -> Option<Loaded<A>> {

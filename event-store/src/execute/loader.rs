@@ -39,12 +39,15 @@ pub struct Loaded<A> {
     pub snapshot: i64,
     /// The life of the log in which it was read.
     pub(crate) life: u64,
+    /// In which time of being alone this process brought the log to this version. What was only read may have been
+    /// overtaken by an append that was on its way.
+    pub(crate) left_in: Option<u64>,
 }
 
 impl<A> Loaded<A> {
     /// An aggregate as its log had it when it was at a version.
     pub fn at(aggregate: A, version: i64) -> Self {
-        Self { aggregate, version, last: None, begun_at: None, snapshot: 0, life: 0 }
+        Self { aggregate, version, last: None, begun_at: None, snapshot: 0, life: 0, left_in: None }
     }
 
     /// The position of the last event, if it is known.
@@ -99,6 +102,8 @@ impl<A: Aggregate + Clone + 'static> Loader<A> {
     /// The aggregate as it stands in the log; what is `remembered` of it need not be read again.
     pub(super) async fn load(&self, id: &str, remembered: Option<Loaded<A>>) -> Result<Loaded<A>> {
         let (reply, answer) = oneshot::channel();
+        // From here on it counts as read.
+        let remembered = remembered.map(|known| Loaded { left_in: None, ..known });
         let load = Load { id: id.to_owned(), remembered, reply };
         self.queue.send(load).await.map_err(|_| Error::ShuttingDown)?;
         answer.await.map_err(|_| Error::ShuttingDown)?

@@ -239,6 +239,7 @@ where
         }
         again.extend(round);
 
+        let period = inner.log.signal().period_alone();
         let outcomes =
             if group.is_empty() { Ok(Vec::new()) } else { append(inner, id, state.life, group).await };
         match outcomes {
@@ -251,6 +252,7 @@ where
             Ok(outcomes) => {
                 if let Some(last) = outcomes.iter().filter_map(Outcome::last).max() {
                     state.last = Some(last);
+                    state.left_in = period;
                     if is_first {
                         state.begun_at = Some(last.1);
                     }

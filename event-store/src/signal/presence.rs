@@ -4,6 +4,7 @@
 //! moment. Who hears nobody else need not tell anybody what it writes, and keeps nobody waiting whom it does not know.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -27,7 +28,11 @@ const HEARD_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Presence {
     /// The name of this process among those that listen.
     id: Uuid,
+    /// How often it has begun to listen: part of what it says, as others answer at once only whom they do not know.
+    begun: AtomicU64,
     alone: watch::Sender<bool>,
+    /// How often it was found that others are or may be there.
+    ended: AtomicU64,
 }
 
 /// What was heard over one connection.
@@ -45,14 +50,19 @@ pub(super) struct Hearing {
 
 impl Default for Presence {
     fn default() -> Self {
-        Self { id: Uuid::new_v4(), alone: watch::channel(false).0 }
+        Self {
+            id: Uuid::new_v4(),
+            begun: AtomicU64::default(),
+            alone: watch::channel(false).0,
+            ended: AtomicU64::default(),
+        }
     }
 }
 
 impl Presence {
     /// What this process says.
     pub(super) fn payload(&self) -> String {
-        self.id.to_string()
+        format!("{} {}", self.id, self.begun.load(Ordering::Relaxed))
     }
 
     /// Whether no other is there, as it changes.
@@ -65,21 +75,34 @@ impl Presence {
         *self.alone.borrow()
     }
 
+    /// The number of the time for which this process is alone without an end.
+    pub(super) fn period_alone(&self) -> Option<u64> {
+        // In this order: should it end in between, the number is of a time that is over.
+        let period = self.ended.load(Ordering::Acquire);
+        self.is_alone().then_some(period)
+    }
+
     /// Begins to listen.
     pub(super) fn begin(&self, now: Instant) -> Hearing {
         self.end();
+        self.begun.fetch_add(1, Ordering::Relaxed);
         Hearing { since: now, said_at: None, unheard_since: None, heard_at: HashMap::new(), joined_at: now }
     }
 
     /// Listens no longer: nobody can be heard.
     pub(super) fn end(&self) {
         self.alone.send_if_modified(std::mem::take);
+        self.ended.fetch_add(1, Ordering::Release);
     }
 
     /// Somebody says that he is there. Says whether he is another.
     pub(super) fn heard(&self, hearing: &mut Hearing, payload: &str, now: Instant) -> bool {
         if payload == self.payload() {
             hearing.unheard_since = None;
+            return false;
+        }
+        if payload.starts_with(&self.id.to_string()) {
+            // Said over a connection that is gone.
             return false;
         }
         hearing.forget_gone(now);
@@ -94,8 +117,9 @@ impl Presence {
     /// Looks whether others are still there.
     pub(super) fn look(&self, hearing: &mut Hearing, now: Instant) {
         hearing.forget_gone(now);
-        let alone = hearing.heard_at.is_empty() && now >= hearing.since + ALONE_AFTER;
-        self.alone.send_if_modified(|known| std::mem::replace(known, alone) != alone);
+        if hearing.heard_at.is_empty() && now >= hearing.since + ALONE_AFTER {
+            self.alone.send_if_modified(|known| !std::mem::replace(known, true));
+        }
     }
 }
 
@@ -149,6 +173,44 @@ mod tests {
         assert!(!presence.is_alone(), "it may be slow");
         presence.look(&mut hearing, start + 65 * SECOND);
         assert!(presence.is_alone());
+    }
+
+    #[test]
+    fn each_time_of_being_alone_is_another() {
+        let (presence, start) = (Presence::default(), Instant::now());
+        let mut hearing = presence.begin(start);
+        assert_eq!(presence.period_alone(), None);
+        presence.look(&mut hearing, start + 3 * SECOND);
+        let first = presence.period_alone();
+        assert!(first.is_some());
+        presence.look(&mut hearing, start + 4 * SECOND);
+        assert!(!presence.heard(&mut hearing, &presence.payload(), start + 4 * SECOND));
+        assert_eq!(presence.period_alone(), first);
+        presence.heard(&mut hearing, "another", start + 5 * SECOND);
+        assert_eq!(presence.period_alone(), None);
+        presence.look(&mut hearing, start + 65 * SECOND);
+        let second = presence.period_alone();
+        assert!(second.is_some() && second != first, "another was there in between");
+        let mut hearing = presence.begin(start + 70 * SECOND);
+        presence.look(&mut hearing, start + 73 * SECOND);
+        assert!(presence.is_alone() && presence.period_alone() != second, "nobody was heard for a moment");
+    }
+
+    #[test]
+    fn who_begins_to_listen_anew_is_new_to_others_and_knows_what_he_has_said_himself() {
+        let (one, other, start) = (Presence::default(), Presence::default(), Instant::now());
+        let (mut of_one, mut of_other) = (one.begin(start), other.begin(start));
+        of_other.said(start);
+        let said = one.payload();
+        assert!(other.heard(&mut of_other, &said, start + SECOND) && of_other.is_unsaid());
+        of_other.said(start + SECOND);
+        of_one = {
+            drop(of_one);
+            one.begin(start + 2 * SECOND)
+        };
+        assert!(!one.heard(&mut of_one, &said, start + 2 * SECOND), "it was himself");
+        assert!(other.heard(&mut of_other, &one.payload(), start + 2 * SECOND));
+        assert!(of_other.is_unsaid(), "the other answers at once");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use embedded::testing::TestDatabase;
-use event_store::{Context, Log, Target, feed};
+use event_store::{Context, ExecuteError, Log, Target, feed};
 use sqlx::postgres::PgListener;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -102,27 +102,32 @@ async fn what_a_command_left_is_current_until_another_process_comes() {
         }
     };
     deposit(&id).await;
-    assert_eq!(bus.current(&id), None, "others may be there");
     let begun = Instant::now();
-    while bus.current(&id).is_none() {
+    while !log.signal().is_alone() {
         assert!(begun.elapsed() < PATIENCE, "it does not find out that it is alone");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    assert_eq!(bus.current(&id), None, "others may have been there since");
     deposit(&id).await;
     let known = |id: &str| bus.current(id).map(|known| (known.version, known.position()));
     assert_eq!(known(&id), Some((2, Some(2))));
 
-    // What was only read may be older than what a command left meanwhile.
-    crate::account::bus(&log)
-        .execute(
-            Target::Existing(other_id.clone()),
-            AccountCommand::Deposit { amount: 2 },
-            Context::default(),
-        )
-        .await
-        .expect("accepted");
+    // What was only read may have been overtaken by an append that is on its way.
+    let first = AccountCommand::Deposit { amount: 2 };
+    let target = Target::Existing(other_id.clone());
+    crate::account::bus(&log).execute(target, first, Context::default()).await.expect("accepted");
+    let refuse = || async {
+        let (target, too_much) =
+            (Target::Existing(other_id.clone()), AccountCommand::Withdraw { amount: 50 });
+        let refused = bus.execute(target, too_much, Context::default()).await;
+        assert!(matches!(refused, Err(ExecuteError::Refused(_))), "{refused:?}");
+    };
+    refuse().await;
+    assert_eq!(known(&other_id), None, "it was decided on what was just read");
     assert_eq!(bus.load(&other_id).await.expect("loads").version, 1);
     assert_eq!(known(&other_id), None);
+    refuse().await;
+    assert_eq!(known(&other_id), None, "nothing was appended that would keep another append out");
     deposit(&other_id).await;
     assert_eq!(known(&other_id), Some((2, Some(4))));
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use embedded::postgres::database_url;
 use event_store::append::CommandKey;
-use event_store::{Context, ExecuteError, Target, feed};
+use event_store::{CommandBus, Context, ExecuteError, Target, feed};
 use futures::future::{join, join_all};
 use sqlx::{Connection, Executor, PgConnection, Row};
 use uuid::Uuid;
@@ -372,4 +372,24 @@ async fn what_waits_behind_a_command_that_the_database_failed_fails_with_it() {
     assert_eq!(bus.load(&id).await.expect("loaded").aggregate.balance, 7);
     // Not over the pool, some of whose connections are those that were closed.
     assert_dense(&open(&database).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_comes_again_for_what_is_thought_to_be_new_is_known_by_its_id() {
+    let (database, log) = log().await;
+    let (id, command_id) = (new_id(), Uuid::now_v7());
+    let given = async |bus: &CommandBus<Account>| {
+        let deposit = AccountCommand::Deposit { amount: 7 };
+        let done = bus.execute(Target::New(id.clone()), deposit, with_key(key(command_id, 1))).await;
+        let done = done.expect("accepted");
+        (done.sequence, done.replayed.is_some())
+    };
+    assert_eq!(given(&bus(&log)).await, (1, false));
+    // A process that has nothing of it in memory.
+    let again = open(&database).await;
+    assert_eq!(given(&bus(&again)).await, (1, true));
+    sqlx::query("delete from event_store.commands").execute(log.database()).await.expect("purged");
+    let later = open(&database).await;
+    assert_eq!(given(&bus(&later)).await, (2, false), "it is decided on what the log has");
+    assert_dense(&log).await;
 }

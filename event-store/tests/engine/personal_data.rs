@@ -1,5 +1,8 @@
 //! Personal data is sealed at rest and dies with its key.
 
+use std::convert::Infallible;
+
+use event_store::subscription::Delivered;
 use event_store::{Context, Target, feed};
 use sqlx::Row;
 use uuid::Uuid;
@@ -51,4 +54,21 @@ async fn a_personal_field_is_sealed_in_the_log_and_readable_through_it() {
     let mut event = feed::read(log.database(), "accounts", 0, 10).await.expect("read").remove(0);
     event.open(log.personal()).await.expect("opened");
     assert_eq!(event.decode::<AccountEvent>().expect("decodes"), AccountEvent::AccountOpened { owner: None });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_opened_for_one_reader_of_an_event_stays_sealed_for_the_others() {
+    let (_database, log) = log().await;
+    let open = AccountCommand::Open { owner: "dora".to_owned() };
+    bus(&log).execute(Target::New(new_id()), open, Context::default()).await.expect("accepted");
+    let recorded = feed::read(log.database(), "accounts", 0, 10).await.expect("read").remove(0);
+    let read = |event: &Delivered| {
+        event.read_as(|event| Ok::<_, Infallible>(event.payload.clone())).expect("it is there")
+    };
+    let sealed = Delivered::stored("accounts", recorded);
+    let mut opened = sealed.clone();
+    assert!(!read(&opened).contains("dora"));
+    opened.open(&log).await.expect("opened");
+    assert!(read(&opened).contains("dora"));
+    assert!(!read(&sealed).contains("dora") && !read(&sealed.clone()).contains("dora"));
 }

@@ -81,8 +81,12 @@ impl ReadModel for MessageLog {
         created_at timestamptz not null,
         sent_at timestamptz,
         version bigint not null";
-    // Most messages are sent within this time, and so are written once.
-    const PACE: Pace = Pace::every(Duration::from_millis(100));
+    // Most messages are sent within the time that events gather while nobody waits, and so are written once.
+    const PACE: Pace = Pace {
+        per_event: Duration::from_millis(100),
+        most_unasked: Duration::from_millis(400),
+        ..Pace::every(Duration::from_millis(100))
+    };
     const INDEXES: &'static [&'static str] = &["(user_id, created_at, id)", "(created_at, id)"];
 
     type Row = MessageRow;
