@@ -10,6 +10,7 @@ mod executing;
 mod failing;
 mod following;
 mod forgetting;
+mod handing;
 mod leasing;
 mod looking_up;
 mod migrating;
