@@ -14,7 +14,7 @@ use crate::announcer::Announcer;
 use crate::append::{Append, Outcome, Written, append};
 use crate::event::partition_of;
 use crate::memory::{Memory, Seen};
-use crate::shared::Shared;
+use crate::read_once::ReadOnce;
 use crate::signal::Signal;
 use crate::tail::Tail;
 use crate::{Error, Recorded, Result, crash_point};
@@ -221,7 +221,7 @@ async fn commit(
 }
 
 /// The events of a batch as the log has them now.
-fn recorded(commands: Vec<Append>, outcomes: &[Outcome]) -> Vec<Arc<Shared>> {
+fn recorded(commands: Vec<Append>, outcomes: &[Outcome]) -> Vec<Arc<ReadOnce>> {
     let mut events = Vec::with_capacity(commands.iter().map(|command| command.events.len()).sum());
     for (command, outcome) in commands.into_iter().zip(outcomes) {
         let Outcome::Appended { position: last, recorded_at, .. } = outcome else { continue };

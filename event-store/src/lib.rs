@@ -40,13 +40,13 @@ mod error;
 mod lookups;
 mod memory;
 mod points;
-mod shared;
+mod read_once;
 
 pub use error::{Error, Result};
 pub use event::{Metadata, NewEvent, Recorded};
 pub use execute::{Behaviour, CommandBus, Committed, Context, ExecuteError, Target};
 pub use log::Log;
-pub use shared::Shared;
+pub use read_once::ReadOnce;
 
 /// How many partitions a topic has, and how many checkpoints a subscription keeps for each source.
 /// Fixed for ever when a mart is created: an aggregate never changes its partition.

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use crate::shared::Shared;
+use crate::read_once::ReadOnce;
 
 /// How many batches wait for the slowest reader, which may rest for a fifth of a second while hundreds are committed in
 /// each. One that is further behind reads the log, which is faster then.
 const KEPT_BATCHES: usize = 128;
 
 /// Events whose positions follow one another.
-type Events = Arc<[Arc<Shared>]>;
+type Events = Arc<[Arc<ReadOnce>]>;
 
 /// The end of a log, as this process writes it.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Tail {
     }
 
     /// Hands out a batch that was committed: events whose positions follow one another.
-    pub(crate) fn committed(&self, batch: Vec<Arc<Shared>>) {
+    pub(crate) fn committed(&self, batch: Vec<Arc<ReadOnce>>) {
         if let Some(last) = batch.last() {
             self.upto.fetch_max(last.position, Ordering::Relaxed);
             // The last reader may just have gone.
@@ -83,7 +83,7 @@ impl Follower {
 
     /// The batch that has the event right behind a position, and where in it that event is; none when it is not
     /// here.
-    pub fn next(&mut self, position: i64) -> Option<(Arc<[Arc<Shared>]>, usize)> {
+    pub fn next(&mut self, position: i64) -> Option<(Arc<[Arc<ReadOnce>]>, usize)> {
         loop {
             match self.arriving.try_recv() {
                 Ok(batch) => self.keep(batch),
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::{Metadata, Recorded};
 
-    fn batch(positions: std::ops::RangeInclusive<i64>) -> Vec<Arc<Shared>> {
+    fn batch(positions: std::ops::RangeInclusive<i64>) -> Vec<Arc<ReadOnce>> {
         let event = |position| Recorded {
             position,
             partition: 0,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::log::Log;
-use crate::shared::Shared;
+use crate::read_once::ReadOnce;
 use crate::{Recorded, Result};
 
 /// An event handed to a subscriber. Copies are cheap, and share what was read in it.
@@ -15,7 +15,7 @@ use crate::{Recorded, Result};
 pub struct Delivered {
     /// The log it is from.
     pub source: Arc<str>,
-    event: Arc<Shared>,
+    event: Arc<ReadOnce>,
     /// The message of its topic, if it came as one.
     message: Option<Bytes>,
 }
@@ -31,7 +31,7 @@ pub enum Body<'a> {
 
 impl Delivered {
     /// An event read from a log.
-    pub fn stored(source: impl Into<Arc<str>>, event: impl Into<Arc<Shared>>) -> Self {
+    pub fn stored(source: impl Into<Arc<str>>, event: impl Into<Arc<ReadOnce>>) -> Self {
         Self { source: source.into(), event: event.into(), message: None }
     }
 

@@ -9,12 +9,12 @@ use crate::Recorded;
 
 /// An event, and what the first reader made of it.
 #[derive(Debug)]
-pub struct Shared {
+pub struct ReadOnce {
     recorded: Recorded,
     read: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
-impl Shared {
+impl ReadOnce {
     /// What `read` makes of the event, or has made of it for another reader.
     pub(crate) fn read_as<T: Any + Send + Sync, E>(
         &self,
@@ -31,7 +31,7 @@ impl Shared {
     }
 }
 
-impl Deref for Shared {
+impl Deref for ReadOnce {
     type Target = Recorded;
 
     fn deref(&self) -> &Recorded {
@@ -39,9 +39,9 @@ impl Deref for Shared {
     }
 }
 
-impl From<Recorded> for Arc<Shared> {
+impl From<Recorded> for Arc<ReadOnce> {
     fn from(recorded: Recorded) -> Self {
-        Self::new(Shared { recorded, read: OnceLock::new() })
+        Self::new(ReadOnce { recorded, read: OnceLock::new() })
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
     use crate::Metadata;
 
-    fn event() -> Arc<Shared> {
+    fn event() -> Arc<ReadOnce> {
         let recorded = Recorded {
             position: 1,
             partition: 0,
