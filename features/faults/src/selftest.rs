@@ -35,7 +35,7 @@ pub const DEFECTS: [Defect; 8] = [
     defect("defect-reservation-ignores-version", &[Fault::Pause, Fault::Kill, Fault::LinkStall]),
     defect("defect-gateway-new-key", &[Fault::GatewaySilent]),
     Defect {
-        widened_by: Some("command-row-apart=30%sleep(250)"),
+        widened_by: Some("command-row-apart=60%sleep(400)"),
         ..defect("defect-idempotency-row-apart", &[Fault::Kill])
     },
     defect("defect-poison-swallowed", &[Fault::Poison]),
